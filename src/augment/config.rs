@@ -1,0 +1,169 @@
+//! `views.*` of the config.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::recipe::{Recipe, RecipeName};
+
+/// Mean and standard deviation of pixel/255, red, green, blue.
+type Channels = [f64; 3];
+
+const IMAGENET: (Channels, Channels) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+/// SwAV's programs for ImageNet have .228 for red.
+const SWAV: (Channels, Channels) = ([0.485, 0.456, 0.406], [0.228, 0.224, 0.225]);
+const CIFAR: (Channels, Channels) = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
+
+/// The space in which the encoder sees the colours. Lab and YCbCr for CMC are to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColorSpace {
+    /// pixel/255, normalised by `views.mean` and `views.std`.
+    #[default]
+    Rgb,
+}
+
+/// `views.crop`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CropConfig {
+    /// Edge of the square views in pixels.
+    pub size: usize,
+    /// Smallest share of the image's area in a random crop, above 0. Left out: what the recipe's reference program has.
+    pub min_area: Option<f64>,
+    /// Largest share of the image's area in a random crop, at most 1.
+    pub max_area: f64,
+}
+
+impl Default for CropConfig {
+    fn default() -> Self {
+        Self { size: 224, min_area: None, max_area: 1.0 }
+    }
+}
+
+/// `views`: how an image becomes the views that the encoder sees.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViewsConfig {
+    /// The augmentations and their order.
+    pub recipe: RecipeName,
+    /// Size and area of the crops.
+    pub crop: CropConfig,
+    /// Mean of pixel/255 per channel. Left out: that of the recipe (CIFAR or ImageNet).
+    pub mean: Option<Channels>,
+    /// Standard deviation of pixel/255 per channel. Left out: that of the recipe (CIFAR or ImageNet).
+    pub std: Option<Channels>,
+    /// The space in which the encoder sees the colours.
+    pub color_space: ColorSpace,
+}
+
+impl Default for ViewsConfig {
+    fn default() -> Self {
+        Self { recipe: RecipeName::MocoV2, crop: CropConfig::default(), mean: None, std: None, color_space: ColorSpace::Rgb }
+    }
+}
+
+impl ViewsConfig {
+    /// Smallest share of the image's area in a random crop.
+    pub fn min_area(&self) -> f64 {
+        self.crop.min_area.unwrap_or_else(|| self.recipe.default_min_area())
+    }
+
+    /// The recipe of the training views.
+    pub fn recipe(&self) -> Recipe {
+        self.named(self.recipe)
+    }
+
+    /// The recipe of the evaluation views: the centre of the image, or the image itself where it has the size of a view.
+    pub fn eval_recipe(&self) -> Recipe {
+        self.named(RecipeName::Center)
+    }
+
+    fn named(&self, name: RecipeName) -> Recipe {
+        Recipe::new(name, (self.crop.size, self.crop.size), self.min_area(), self.crop.max_area)
+    }
+
+    /// Mean and standard deviation by which pixel/255 is normalised.
+    pub fn normalization(&self) -> ([f32; 3], [f32; 3]) {
+        let (mean, std) = self.recipe_normalization();
+        (self.mean.unwrap_or(mean).map(|v| v as f32), self.std.unwrap_or(std).map(|v| v as f32))
+    }
+
+    /// The same views with the recipe's own values written out.
+    pub fn resolved(mut self) -> Self {
+        let (mean, std) = self.recipe_normalization();
+        self.crop.min_area = Some(self.min_area());
+        (self.mean, self.std) = (Some(self.mean.unwrap_or(mean)), Some(self.std.unwrap_or(std)));
+        self
+    }
+
+    fn recipe_normalization(&self) -> (Channels, Channels) {
+        match self.recipe {
+            RecipeName::CifarMoco | RecipeName::HtdtCifar | RecipeName::SwavCifar => CIFAR,
+            RecipeName::Swav => SWAV,
+            _ => IMAGENET,
+        }
+    }
+
+    /// Pushes one line per value out of range; `at` is the name of this part, `views`.
+    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+        let crop = &self.crop;
+        if !(1..=MAX_SIZE).contains(&crop.size) {
+            out.push(format!("`{at}.crop.size` is {}, must be 1 to {MAX_SIZE}", crop.size));
+        }
+        if let Some(area) = crop.min_area.filter(|&area| !(area > 0.0 && area <= 1.0)) {
+            out.push(format!("`{at}.crop.min_area` is {area}, must be above 0 and at most 1"));
+        }
+        if !(crop.max_area > 0.0 && crop.max_area <= 1.0) {
+            out.push(format!("`{at}.crop.max_area` is {}, must be above 0 and at most 1", crop.max_area));
+        } else if self.min_area() > crop.max_area {
+            out.push(format!(
+                "`{at}.crop.max_area` is {}, must be at least `{at}.crop.min_area`, {}",
+                crop.max_area,
+                self.min_area()
+            ));
+        }
+        if let Some(mean) = self.mean.filter(|mean| !mean.iter().all(|v| v.is_finite())) {
+            out.push(format!("`{at}.mean` is {mean:?}, must be finite"));
+        }
+        if let Some(std) = self.std.filter(|std| !std.iter().all(|&v| v.is_finite() && v > 0.0)) {
+            out.push(format!("`{at}.std` is {std:?}, must be above 0"));
+        }
+    }
+}
+
+/// Far above what fits a device, far below what overflows a length.
+const MAX_SIZE: usize = 1 << 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let text = r#"{"crop": {"size": 0, "min_area": -1.0, "max_area": 1.5}, "mean": [0, 0, 0], "std": [1, 0, 1]}"#;
+        let views: ViewsConfig = serde_json::from_str(text).unwrap();
+        let mut problems = Vec::new();
+        views.problems("views", &mut problems);
+        assert_eq!(problems.len(), 4, "{problems:#?}");
+        assert!(problems.iter().all(|p| p.starts_with("`views.")));
+        ViewsConfig::default().problems("views", &mut problems);
+        assert_eq!(problems.len(), 4);
+    }
+
+    #[test]
+    fn an_area_below_the_default_minimum_of_the_recipe_is_a_problem() {
+        let views = ViewsConfig { crop: CropConfig { max_area: 0.15, ..Default::default() }, ..Default::default() };
+        let mut problems = Vec::new();
+        views.problems("views", &mut problems);
+        assert_eq!(problems, ["`views.crop.max_area` is 0.15, must be at least `views.crop.min_area`, 0.2"]);
+    }
+
+    #[test]
+    fn normalization_follows_the_recipe_unless_given() {
+        let mut views = ViewsConfig { recipe: RecipeName::CifarMoco, ..Default::default() };
+        assert_eq!(views.normalization(), ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]));
+        views.std = Some([0.5; 3]);
+        assert_eq!(views.normalization(), ([0.4914, 0.4822, 0.4465], [0.5; 3]));
+        assert_eq!(ViewsConfig::default().normalization().0, [0.485, 0.456, 0.406]);
+    }
+}

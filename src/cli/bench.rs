@@ -1,0 +1,37 @@
+//! `unmix bench`: speed, measured in one way everywhere: warm-up excluded, device synchronised, medians.
+
+mod loader;
+mod step;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::error::Result;
+
+/// Measures speed.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Whole MoCo steps on synthetic tensors, split by phase.
+    Step(step::Step),
+    /// JPEG files to two augmented views.
+    Loader(loader::LoaderBench),
+}
+
+impl Bench {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Step(step) => step.run(),
+            Self::Loader(loader) => loader.run(),
+        }
+    }
+}
+
+/// Median, minimum and maximum of some durations in seconds.
+fn spread(mut seconds: Vec<f64>) -> (f64, f64, f64) {
+    seconds.sort_by(f64::total_cmp);
+    let n = seconds.len();
+    let median = if n % 2 == 1 { seconds[n / 2] } else { (seconds[n / 2 - 1] + seconds[n / 2]) / 2.0 };
+    (median, seconds[0], seconds[n - 1])
+}

@@ -1,0 +1,95 @@
+//! `unmix eval`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use crate::config::{RunConfig, layer};
+use crate::data::Split;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::eval::features::Extraction;
+use crate::kernel::ingest::Normalization;
+use crate::train::{Checkpoint, RunDir, run};
+
+/// Evaluates the encoder of a run.
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// Weighted k-nearest neighbours; the bank is the training split without augmentation.
+    Knn(Knn),
+}
+
+/// `unmix eval knn`.
+#[derive(Debug, Args)]
+pub struct Knn {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Overrides one key of the run's config, for example eval.knn.k=20.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// auto, cpu, wgpu, wgpu-cpu, cuda or cuda:INDEX.
+    #[arg(long)]
+    device: Option<String>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Eval {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        let Self::Knn(knn) = self;
+        knn.run()
+    }
+}
+
+impl Knn {
+    fn run(&self) -> Result<ExitCode> {
+        let file = self.run.join("config.json");
+        if !RunDir::holds_run(&self.run) || !file.exists() {
+            return Err(Error::input(format!("`{}` holds no run", self.run.display())).hint("name the folder that `unmix pretrain` printed"));
+        }
+        let mut value = layer::read(&file)?;
+        self.set.iter().try_for_each(|setting| layer::set(&mut value, setting))?;
+        let config: RunConfig = layer::resolve(value)?;
+        config.validate()?;
+        let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?;
+        let checkpoint = Checkpoint::read(&self.run.join("checkpoint"))?;
+        let mut method = config.method.init(&config.model, config.seed, &opened.device);
+        method.restore(&checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect())?;
+
+        let (mean, std) = config.views.normalization();
+        let how = Extraction {
+            transform: Arc::new(config.views.eval_recipe()),
+            norm: Normalization { mean, std },
+            on_host: opened.info.on_host(),
+            device: opened.device,
+            batch: config.eval.batch,
+            loader: config.data.loader_options(),
+        };
+        let (bank, queries) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);
+        let result = run::knn(&method.encoder(), &bank, &queries, &how, &config.eval.knn)?;
+        if self.json {
+            let mut object = serde_json::to_value(&result).map_err(|e| Error::run(format!("cannot write JSON: {e}")))?;
+            object["step"] = checkpoint.state.step.into();
+            object["device"] = opened.info.name.into();
+            super::print_json(&object)?;
+        } else {
+            super::print(&format!(
+                "weighted kNN at step {} (k {}, T {}): layer {} top-1 {:.2} %, top-5 {:.2} %; layer {} top-1 {:.2} %",
+                checkpoint.state.step,
+                result.k,
+                result.temperature,
+                result.layer,
+                result.top1,
+                result.top5,
+                result.other_layer,
+                result.other_top1
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,92 @@
+//! The command line: one file per subcommand.
+
+mod bench;
+mod config;
+mod devices;
+mod eval;
+mod pretrain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::RunConfig;
+use crate::error::Result;
+
+/// Exit status of a run that ended early on Ctrl-C or SIGTERM, with a checkpoint (128 + SIGINT, as shells report it).
+const INTERRUPTED: u8 = 130;
+
+/// Pre-trains image encoders without labels, with image mixtures (arXiv 2003.05438).
+#[derive(Debug, Parser)]
+#[command(name = "unmix", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trains an encoder as a config file says.
+    Pretrain(pretrain::Pretrain),
+    /// Evaluates the encoder of a run.
+    #[command(subcommand)]
+    Eval(eval::Eval),
+    /// Lists the devices that can be used, and what is missing for the others.
+    Devices(devices::Devices),
+    /// Shows, checks or describes configs.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Measures speed.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+/// A config file and what is laid over it.
+#[derive(Debug, Clone, Args)]
+struct ConfigArgs {
+    /// Config file (JSON).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Overrides one key of the config; may be repeated, the last one wins.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<RunConfig> {
+        RunConfig::load(&self.config, &self.set)
+    }
+}
+
+/// Parses the arguments, runs the command, reports a failure on stderr. Exit status: 0 done, 1 the run failed, 2 bad input,
+/// 130 ended early on request.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Pretrain(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Devices(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Bench(command) => command.run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints to stdout; a reader that went away (`unmix ... | head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints one JSON object on one line.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|e| crate::error::Error::run(format!("cannot write JSON: {e}")))?;
+    print(&text);
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! `unmix pretrain`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::ConfigArgs;
+use crate::config::RunConfig;
+use crate::data::{Source, Split};
+use crate::device::{self, Opened};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::train::sinks::{JsonLines, Terminal};
+use crate::train::{Checkpoint, Ended, Event, RunDir, Session, Sink, Sinks, Summary};
+
+/// Trains an encoder.
+#[derive(Debug, Args)]
+pub struct Pretrain {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// auto, cpu, wgpu, wgpu-cpu, cuda or cuda:INDEX; short for --set device=...
+    #[arg(long)]
+    device: Option<String>,
+    /// Folder of the run; a new one under runs/ by default.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// `auto` goes on if the run folder holds a checkpoint, a path goes on from that run, `never` starts anew.
+    #[arg(long, value_name = "auto|PATH|never")]
+    resume: Option<String>,
+    /// No progress on the terminal, only the result.
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Pretrain {
+    /// Opens everything, trains, prints the result.
+    pub fn run(&self) -> Result<ExitCode> {
+        let mut config = self.config.load()?;
+        config.device = self.device.clone().unwrap_or(config.device);
+        config.out = self.out.clone().or(config.out);
+        config.resume = self.resume.clone().unwrap_or(config.resume);
+        let config = config.resolved();
+
+        let train = config.data.open(Split::Train, config.seed)?;
+        let test = test_split(&config, train.as_ref())?;
+        // What the data rules out is said before a folder is made.
+        crate::train::jobs::Length::of(&config, train.len())?;
+        let device = device::open(&config.device)?;
+        let (dir, checkpoint) = open_dir(&config, &self.config.config)?;
+        let mut sinks = Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?), Box::new(Terminal::new(self.quiet))]);
+        match &checkpoint {
+            None => write_config(&dir, &config, &device)?,
+            Some(checkpoint) => {
+                dir.truncate_metrics(checkpoint.state.step)?;
+                for message in differences(&dir, &config)? {
+                    sinks.on(&Event::Warning { message })?;
+                }
+            }
+        }
+
+        let folder = dir.path().to_owned();
+        let ended = Session { config, device, train, test, dir, sinks }.run(checkpoint, stop_flag()?)?;
+        Ok(match ended {
+            Ended::Finished(summary) => {
+                super::print(&result(&summary, &folder));
+                ExitCode::SUCCESS
+            }
+            Ended::Interrupted(step) => {
+                super::print(&format!("stopped after step {step}; the state is saved in {}", folder.display()));
+                super::print(&format!("go on with: --out {} --resume auto", folder.display()));
+                ExitCode::from(super::INTERRUPTED)
+            }
+        })
+    }
+}
+
+/// The images that kNN classifies. Data without labels or without a test split trains without the measurement; data of one class
+/// with the measurement on is a mistake worth stopping for.
+fn test_split(config: &RunConfig, train: &dyn Source) -> Result<Option<Arc<dyn Source>>> {
+    if !config.eval.enabled || train.classes().is_empty() {
+        return Ok(None);
+    }
+    if train.classes().len() < 2 {
+        return Err(Error::input(format!("kNN needs at least 2 classes, the data has 1 (`{}`)", train.classes()[0]))
+            .detail(train.describe())
+            .hint("point data.source.root at the folder that holds the class folders, or set eval.enabled=false"));
+    }
+    config.data.open(Split::Test, config.seed).map(Some).map_err(|error| {
+        error.hint("set eval.enabled=false to train without the kNN measurement")
+    })
+}
+
+/// A new folder, or that of the run to go on with.
+fn open_dir(config: &RunConfig, file: &Path) -> Result<(RunDir, Option<Checkpoint>)> {
+    let default = || RunDir::default_path(file, SystemTime::now());
+    match config.resume.as_str() {
+        "never" => Ok((RunDir::create(config.out.clone().unwrap_or_else(default))?, None)),
+        "auto" => {
+            let path = config.out.clone().ok_or_else(|| {
+                Error::input("`resume` is auto, but there is no run folder to look into").hint("name it with --out DIR")
+            })?;
+            if !RunDir::holds_run(&path) {
+                return Ok((RunDir::create(path)?, None));
+            }
+            reopen(path)
+        }
+        path => {
+            if config.out.as_ref().is_some_and(|out| out != Path::new(path)) {
+                return Err(Error::input("`out` and `resume` name two different folders").hint("a resumed run goes on in its own folder: leave --out away"));
+            }
+            reopen(PathBuf::from(path))
+        }
+    }
+}
+
+fn reopen(path: PathBuf) -> Result<(RunDir, Option<Checkpoint>)> {
+    let dir = RunDir::reopen(path)?;
+    let checkpoint = Checkpoint::read(&dir.checkpoint())?;
+    Ok((dir, Some(checkpoint)))
+}
+
+/// The resolved config, and beside it what the program adds: version, device, kernel paths with their reasons.
+fn write_config(dir: &RunDir, config: &RunConfig, device: &Opened) -> Result<()> {
+    let mut value = serde_json::to_value(config).map_err(|e| Error::run(format!("cannot write the config: {e}")))?;
+    value["run"] = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "device": device.info,
+        "kernels": [{ "op": "mix", "path": device.info.mixture_path, "reason": device.info.mixture_reason }],
+        "command": std::env::args().collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::run(format!("cannot write the config: {e}")))?;
+    files::write_atomic(dir.config(), &text)
+}
+
+/// Keys in which the config of this start differs from that of the run; the new values hold.
+fn differences(dir: &RunDir, config: &RunConfig) -> Result<Vec<String>> {
+    let saved = crate::config::layer::read(dir.config())?;
+    let now = serde_json::to_value(config).map_err(|e| Error::run(format!("cannot read the config: {e}")))?;
+    let mut out = Vec::new();
+    compare("", &saved, &now, &mut out);
+    Ok(out)
+}
+
+fn compare(at: &str, saved: &Value, now: &Value, out: &mut Vec<String>) {
+    // What may differ without changing the result.
+    if ["about", "run", "out", "resume", "device", "data.workers", "data.prefetch"].contains(&at) {
+        return;
+    }
+    match (saved, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+                let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                compare(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
+            }
+        }
+        (a, b) if a != b => out.push(format!("`{at}` was {a} when the run started and is {b} now")),
+        _ => {}
+    }
+}
+
+/// Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
+fn stop_flag() -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(super::INTERRUPTED));
+        }
+        eprintln!("\nstopping after this step (again: at once, without a checkpoint)");
+    })
+    .map_err(|e| Error::run(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(&STOP)
+}
+
+/// What a user sees at the end.
+fn result(summary: &Summary, folder: &Path) -> String {
+    let mut out = format!(
+        "{} steps ({} epochs) in {:.0} s, {:.0} images/s, data wait {:.1} %, last loss {:.4}\n",
+        summary.steps,
+        summary.epochs,
+        summary.wall_s,
+        summary.images_per_s,
+        100.0 * summary.data_wait,
+        summary.loss_last
+    );
+    if let Some(knn) = &summary.knn {
+        let t = &knn.trained;
+        out += &format!(
+            "weighted kNN top-1 (k {}, T {}, layer {}): trained {:.2} %, untrained {:.2} % ({:+.2} points)\n",
+            t.k,
+            t.temperature,
+            t.layer,
+            t.top1,
+            knn.untrained_top1,
+            t.top1 - knn.untrained_top1
+        );
+        out += &format!(
+            "             the same on layer {}: trained {:.2} %, untrained {:.2} %\n",
+            t.other_layer, t.other_top1, knn.untrained_other_top1
+        );
+    }
+    out + &format!("everything is in {}", folder.display())
+}

@@ -1,0 +1,178 @@
+//! A config in layers: the type's defaults, then a file, then `--set` arguments; the last one wins.
+
+use std::fmt;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::{check, schema};
+use crate::error::{Error, Result, nearest};
+
+/// Reads a JSON file.
+///
+/// # Errors
+/// No such file (a similar name beside it is suggested), or not JSON, a key given twice included; with line and column.
+pub fn read(path: impl AsRef<Path>) -> Result<Value> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|error| {
+        let base = Error::io("read", path, &error);
+        similar(path).map_or(base.clone(), |hint| base.hint(hint))
+    })?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::input(format!("`{}` is not a text file", path.display())))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    parse(text).map_err(|error| {
+        let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default().trim();
+        Error::input(format!("`{}` is not valid JSON: {error}", path.display()))
+            .detail(format!("line {}: {line}", error.line()))
+            .hint("JSON has no comments, no comma before a closing bracket, and each key once; free text goes in `about`")
+    })
+}
+
+/// Applies one `--set` argument, `key.path=value`. The value is JSON, or else a string. Objects on the way are created;
+/// a number in the path is an array's index.
+///
+/// # Errors
+/// No `=`, an empty key, a path through something that holds no keys, an index past the end.
+pub fn set(value: &mut Value, assignment: &str) -> Result<()> {
+    let bad = |fact: String| Error::input(format!("--set {assignment}: {fact}"));
+    let (path, text) = assignment
+        .split_once('=')
+        .ok_or_else(|| bad("no `=` in it".to_owned()).hint("write --set key.path=value, for example --set optim.lr=0.06"))?;
+    let path = path.trim();
+    if path.split('.').any(str::is_empty) {
+        return Err(bad(format!("`{path}` is not a key path")).hint("write --set key.path=value"));
+    }
+    // A failed assignment leaves nothing half created.
+    let mut changed = value.clone();
+    let mut place = &mut changed;
+    let mut walked = String::new();
+    for segment in path.split('.') {
+        place = enter(place, segment, &walked).map_err(bad)?;
+        walked = schema::join(&walked, segment);
+    }
+    *place = parse(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    *value = changed;
+    Ok(())
+}
+
+/// The place of one path segment, created if it is a new key.
+fn enter<'a>(place: &'a mut Value, segment: &str, walked: &str) -> Result<&'a mut Value, String> {
+    if place.is_null() {
+        if segment.parse::<usize>().is_ok() {
+            return Err(format!("`{walked}` is not in the config, so it has no entry {segment}; set the whole array"));
+        }
+        *place = Value::Object(Map::new());
+    }
+    match place {
+        Value::Object(map) => Ok(map.entry(segment).or_insert(Value::Null)),
+        Value::Array(items) => {
+            let count = items.len();
+            let index: usize = segment.parse().map_err(|_| format!("`{walked}` is an array, `{segment}` is not an index"))?;
+            items.get_mut(index).ok_or_else(|| format!("`{walked}` has {count} entries, so there is no entry {segment}"))
+        }
+        _ => Err(format!("`{walked}` is a single value and has no `{segment}`")),
+    }
+}
+
+/// Checks a value against the type and turns it into one. A top-level `$schema`, by which editors find the schema, is ignored.
+///
+/// # Errors
+/// All unknown keys and wrong values, one detail line each.
+pub fn resolve<T: DeserializeOwned + JsonSchema>(mut value: Value) -> Result<T> {
+    if let Some(map) = value.as_object_mut() {
+        map.shift_remove("$schema");
+    }
+    let problems = check::problems(&schema::schema::<T>(), &mut value);
+    if problems.is_empty() {
+        return serde_json::from_value(value).map_err(|error| Error::input(format!("the config cannot be used: {error}")));
+    }
+    let count = if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
+    let error = problems.into_iter().fold(Error::input(format!("the config has {count}")), Error::detail);
+    Err(error.hint("`unmix config schema --table` lists every key with its default"))
+}
+
+/// A suggestion for a file that is not there: the nearest name of the same folder.
+fn similar(path: &Path) -> Option<String> {
+    if path.exists() {
+        return None;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names: Vec<String> = entries.filter(|name| name.ends_with(".json")).collect();
+    let name = path.file_name()?.to_str()?;
+    (!names.is_empty()).then(|| format!("in `{}`: {}", folder.display(), nearest(name, names.iter().map(String::as_str))))
+}
+
+fn parse(text: &str) -> serde_json::Result<Value> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = Strict.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// Reads any JSON value, but refuses a key given twice, of which the usual reader keeps the last without a word.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Strict)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("the key `{key}` is given twice")));
+            }
+            map.insert(key, entries.next_value_seed(Strict)?);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests;

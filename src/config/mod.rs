@@ -1,0 +1,246 @@
+//! The experiment as data: typed once, validated with all problems reported together, saved resolved.
+
+mod check;
+pub mod layer;
+pub mod schema;
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::augment::ViewsConfig;
+use crate::data::DataConfig;
+use crate::error::{Error, Result};
+use crate::eval::knn::KnnConfig;
+use crate::method::MethodConfig;
+use crate::mixture::{MixtureConfig, Name as MixtureName};
+use crate::model::ModelConfig;
+use crate::optim::{ScheduleConfig, SgdConfig};
+
+/// Where an experiment comes from and what to expect of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct About {
+    /// Paper, program or table the settings are taken from.
+    pub source: String,
+    /// The command that runs it.
+    pub command: String,
+    /// Hardware it is meant for.
+    pub hardware: String,
+    /// How long it takes there.
+    pub time: String,
+    /// The result to expect, with its protocol.
+    pub expectation: String,
+}
+
+/// Arithmetic of the forward and backward passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    #[default]
+    F32,
+}
+
+/// `checkpoint`: when the state is saved (and always at the end and on an interrupt).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Every so many steps.
+    pub every_steps: Option<u64>,
+    /// Every so many epochs.
+    pub every_epochs: Option<u64>,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every_steps: None, every_epochs: Some(1) }
+    }
+}
+
+/// `log`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// A metrics line every so many steps.
+    pub every_steps: u64,
+    /// Images in the preview sheet; 0 draws none.
+    pub preview: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { every_steps: 10, preview: 8 }
+    }
+}
+
+/// `eval`: what is measured before and after training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvalConfig {
+    /// Weighted k-nearest neighbours.
+    pub knn: KnnConfig,
+    /// Images per forward pass.
+    pub batch: usize,
+    /// False skips the measurement before and after training.
+    pub enabled: bool,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { knn: KnnConfig::default(), batch: 256, enabled: true }
+    }
+}
+
+/// A whole run. Every key has a default; a file states what differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The lab note of the experiment.
+    pub about: About,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// `auto`, `cpu`, `wgpu`, `wgpu-cpu`, `cuda` or `cuda:1`.
+    pub device: String,
+    /// The run folder; empty means a new one under `runs/`.
+    pub out: Option<PathBuf>,
+    /// `never`, `auto` (go on if the run folder holds a checkpoint) or the run folder to go on from.
+    pub resume: String,
+    /// Arithmetic.
+    pub precision: Precision,
+    /// Images.
+    pub data: DataConfig,
+    /// Augmentation.
+    pub views: ViewsConfig,
+    /// Image mixtures.
+    pub mixture: MixtureConfig,
+    /// What is trained.
+    pub method: MethodConfig,
+    /// The encoder.
+    pub model: ModelConfig,
+    /// The optimizer.
+    pub optim: SgdConfig,
+    /// Length and learning rate.
+    pub schedule: ScheduleConfig,
+    /// Saving.
+    pub checkpoint: CheckpointConfig,
+    /// Logging.
+    pub log: LogConfig,
+    /// Measuring.
+    pub eval: EvalConfig,
+    /// Written by the program into a run's `config.json` (version, device, kernel paths); not read.
+    pub run: serde_json::Value,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            about: About::default(),
+            seed: 1,
+            device: "auto".into(),
+            out: None,
+            resume: "never".into(),
+            precision: Precision::F32,
+            data: DataConfig::default(),
+            views: ViewsConfig::default(),
+            mixture: MixtureConfig::default(),
+            method: MethodConfig::default(),
+            model: ModelConfig::default(),
+            optim: SgdConfig::default(),
+            schedule: ScheduleConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+            log: LogConfig::default(),
+            eval: EvalConfig::default(),
+            run: serde_json::Value::Null,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Reads a file and lays `key.path=value` settings over it; the last one wins.
+    ///
+    /// # Errors
+    /// A missing or malformed file; unknown keys, wrong types and values out of range, all together.
+    pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
+        let mut value = layer::read(path)?;
+        for setting in settings {
+            layer::set(&mut value, setting)?;
+        }
+        let config: Self = layer::resolve(value)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks every value and how they fit together.
+    ///
+    /// # Errors
+    /// One error with a line per problem.
+    pub fn validate(&self) -> Result<()> {
+        let problems = self.problems();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let count = problems.len();
+        let error = Error::input(format!("the config has {count} problem{}", if count == 1 { "" } else { "s" }));
+        let error = problems.into_iter().fold(error, Error::detail);
+        Err(error.hint("`unmix config schema` lists every key with its meaning"))
+    }
+
+    /// Height and width of a view in pixels.
+    pub fn view_size(&self) -> (usize, usize) {
+        (self.views.crop.size, self.views.crop.size)
+    }
+
+    /// The same config with every default that depends on other keys written out.
+    pub fn resolved(mut self) -> Self {
+        self.views = self.views.resolved();
+        let partnered = [MixtureName::Im, MixtureName::Global, MixtureName::Region, MixtureName::Unmix];
+        self.mixture.partner = partnered.contains(&self.mixture.name).then(|| self.mixture.partner());
+        if self.data.workers == 0 {
+            self.data.workers = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        self
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.data.problems("data", &mut out);
+        self.views.problems("views", &mut out);
+        self.mixture.problems("mixture", &mut out);
+        self.method.problems("method", &mut out);
+        self.model.problems("model", &mut out);
+        self.optim.problems("optim", &mut out);
+        self.schedule.problems("schedule", &mut out);
+        self.eval.knn.problems("eval.knn", &mut out);
+        let at_least_one = [
+            ("log.every_steps", self.log.every_steps),
+            ("eval.batch", self.eval.batch as u64),
+            ("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1)),
+            ("checkpoint.every_epochs", self.checkpoint.every_epochs.unwrap_or(1)),
+        ];
+        out.extend(at_least_one.iter().filter(|(_, v)| *v == 0).map(|(key, _)| format!("`{key}` is 0, must be at least 1")));
+        self.relations(&mut out);
+        out
+    }
+
+    /// Values that are fine alone and not together.
+    fn relations(&self, out: &mut Vec<String>) {
+        let (batch, splits) = (self.data.batch, self.model.bn_splits.max(1));
+        if batch > 0 && !batch.is_multiple_of(splits) {
+            out.push(format!(
+                "`data.batch` {batch} is not a multiple of `model.bn_splits` {splits}: set one of them (1 is plain batch norm, \
+                 with which MoCo leaks on one device)"
+            ));
+        }
+        if batch > 0 && batch / splits < 2 && splits > 1 {
+            out.push(format!("`model.bn_splits` {splits} leaves {} image per group of `data.batch` {batch}", batch / splits));
+        }
+        if splits > 1 && !self.data.drop_last {
+            out.push("`data.drop_last` = false needs `model.bn_splits` = 1: a last batch of any size cannot be split".into());
+        }
+        if self.mixture.name == MixtureName::Unmix && batch < 2 {
+            out.push("`mixture.name` = \"unmix\" needs `data.batch` of at least 2".into());
+        }
+    }
+}

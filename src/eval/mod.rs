@@ -1,0 +1,4 @@
+//! Evaluation of a frozen encoder.
+
+pub mod features;
+pub mod knn;

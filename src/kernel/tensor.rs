@@ -1,0 +1,75 @@
+//! The portable form of the mixture: plain tensor operations, on every backend.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+use crate::mixture::{Kind, MixturePlan, Row};
+
+/// All stages of a plan.
+///
+/// # Shapes
+/// - `images` `[t, c, h, w]` to `[n, c, h, w]`
+pub fn mix(images: Tensor<4>, plan: &MixturePlan) -> Tensor<4> {
+    let mixed = plan.stages.iter().fold(images, |images, stage| {
+        let source = images.clone();
+        stage.passes.iter().fold(images, |own, pass| apply(own, &source, pass))
+    });
+    let [t, c, h, w] = mixed.dims();
+    if plan.keep == t { mixed } else { mixed.slice([0..plan.keep, 0..c, 0..h, 0..w]) }
+}
+
+/// One pass: row i of the result comes from `own[i]` and `source[partner_i]`. Kinds that no row has cost nothing.
+fn apply(own: Tensor<4>, source: &Tensor<4>, rows: &[Row]) -> Tensor<4> {
+    let device = own.device();
+    let dims = own.dims();
+    let any = |kind| rows.iter().any(|row| row.kind == kind);
+    let column = |value: &dyn Fn(&Row) -> f32| -> Tensor<4> {
+        let values: Vec<f32> = rows.iter().map(value).collect();
+        Tensor::from_data(TensorData::new(values, [rows.len(), 1, 1, 1]), &device)
+    };
+    // Multiplying by 1 is exact, so that rows without a scale keep their bits; but skip it when all are 1.
+    let mut out = if rows.iter().all(|row| row.own_scale == 1.0) { own } else { own * column(&|row| row.own_scale) };
+
+    if any(Kind::Blend) || any(Kind::Paste) {
+        let partners: Vec<i32> =
+            rows.iter().enumerate().map(|(i, row)| if matches!(row.kind, Kind::Blend | Kind::Paste) { row.partner as i32 } else { i as i32 }).collect();
+        let other = source.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(partners, [rows.len()]), &device));
+        if any(Kind::Blend) {
+            let blended =
+                out.clone() * column(&|row| row.lambda) + other.clone() * column(&|row| 1.0 - row.lambda);
+            let mask = row_mask(rows, &device, |row| row.kind == Kind::Blend).expand(dims);
+            out = out.mask_where(mask, blended);
+        }
+        if any(Kind::Paste) {
+            out = out.mask_where(box_mask(rows, dims, &device, Kind::Paste), other);
+        }
+    }
+    if any(Kind::Fill) {
+        out = out.mask_where(box_mask(rows, dims, &device, Kind::Fill), column(&|row| row.fill_value).expand(dims));
+    }
+    out
+}
+
+/// True for the rows that `choose` takes, `[t, 1, 1, 1]`.
+fn row_mask(rows: &[Row], device: &Device, choose: impl Fn(&Row) -> bool) -> Tensor<4, Bool> {
+    let values: Vec<i32> = rows.iter().map(|row| i32::from(choose(row))).collect();
+    Tensor::<4, Int>::from_data(TensorData::new(values, [rows.len(), 1, 1, 1]), device).equal_elem(1)
+}
+
+/// True inside the boxes of the rows of one kind, `[t, c, h, w]`.
+fn box_mask(rows: &[Row], dims: [usize; 4], device: &Device, kind: Kind) -> Tensor<4, Bool> {
+    let [t, _, h, w] = dims;
+    let inside = |size: usize, axis: usize, low: &dyn Fn(&Row) -> u32, high: &dyn Fn(&Row) -> u32| -> Tensor<4, Bool> {
+        let shape = if axis == 2 { [t, 1, h, 1] } else { [t, 1, 1, w] };
+        let bits: Vec<i32> = rows
+            .iter()
+            .flat_map(|row| {
+                let range = if row.kind == kind { low(row)..high(row) } else { 0..0 };
+                (0..size as u32).map(move |at| i32::from(range.contains(&at)))
+            })
+            .collect();
+        Tensor::<4, Int>::from_data(TensorData::new(bits, shape), device).equal_elem(1)
+    };
+    let y = inside(h, 2, &|row| row.bbox.y0, &|row| row.bbox.y1).expand(dims);
+    let x = inside(w, 3, &|row| row.bbox.x0, &|row| row.bbox.x1).expand(dims);
+    y.bool_and(x)
+}

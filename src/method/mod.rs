@@ -1,0 +1,121 @@
+//! Methods: what a step computes. The training loop knows none of them.
+
+pub mod moco;
+
+use burn::tensor::{Device, Gradients, Int, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::model::{Encoder, ModelConfig, StateDict};
+use crate::optim::Sgd;
+
+pub use moco::{Moco, MocoConfig};
+
+/// The images of one step, on the device, outside any graph.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// One batch per view, `[n, 3, h, w]`, normalised, input mixtures already applied.
+    pub views: Vec<Tensor<4>>,
+    /// The Un-Mix mixture of view 1.
+    pub mixed: Option<MixedInput>,
+    /// Where in the run this is: keys of the streams drawn inside a step.
+    pub position: Position,
+}
+
+/// The mixed batch of Un-Mix.
+#[derive(Debug, Clone)]
+pub struct MixedInput {
+    /// `[n, 3, h, w]`.
+    pub images: Tensor<4>,
+    /// Weight of the own image per row, `[n]`.
+    pub lambda: Tensor<1>,
+    /// Row i of `images.select(inverse)` is the mixture in which image i is the partner, `[n]`.
+    pub inverse: Tensor<1, Int>,
+}
+
+/// Keys of the random streams of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The run's seed.
+    pub seed: u64,
+    /// Completed epochs.
+    pub epoch: u64,
+    /// Completed steps.
+    pub step: u64,
+}
+
+/// What a step computed, before any update.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The loss, `[1]`, on the graph.
+    pub loss: Tensor<1>,
+    /// Named summands, each `[1]`, without graph, for the log.
+    pub parts: Vec<(&'static str, Tensor<1>)>,
+    /// Mean softmax weight of the positive over the clean queries of view 1, `[1]`.
+    pub positive: Tensor<1>,
+    /// Named embeddings, unit rows `[n, d]`, without graph: for monitors and tests.
+    pub embeddings: Vec<(&'static str, Tensor<2>)>,
+}
+
+/// A pre-training method. Calls come in the order `step`, `update`, `after_update`; stopping after `step` leaves the state as it was.
+pub trait Method: Send {
+    /// Augmented views it wants per image.
+    fn views(&self) -> usize;
+    /// Forward passes and loss.
+    fn step(&mut self, inputs: Inputs) -> Outcome;
+    /// Update of the trained weights; `gradients` are those of the last step's loss.
+    fn update(&mut self, gradients: &Gradients, optimizer: &mut Sgd, lr: f64);
+    /// Running statistics, moving averages, then memories: each from what the last `step` saw.
+    fn after_update(&mut self);
+    /// The encoder that is evaluated and exported, without graph.
+    fn encoder(&self) -> Encoder;
+    /// Everything that a resume needs, as named tensors.
+    fn state(&self) -> StateDict;
+    /// Puts a saved state back.
+    fn restore(&mut self, state: &StateDict) -> Result<()>;
+}
+
+/// `method`: what is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum MethodConfig {
+    /// Momentum contrast, v1 or v2 by its head and augmentation (arXiv 1911.05722, 2003.04297).
+    Moco(MocoConfig),
+}
+
+impl Default for MethodConfig {
+    fn default() -> Self {
+        Self::Moco(MocoConfig::default())
+    }
+}
+
+impl MethodConfig {
+    /// The method with its initial state; `device` without autodiff.
+    pub fn init(&self, model: &ModelConfig, seed: u64, device: &Device) -> Box<dyn Method> {
+        match self {
+            Self::Moco(config) => Box::new(Moco::init(config.clone(), model, seed, device)),
+        }
+    }
+
+    /// The name in the config.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Moco(_) => "moco",
+        }
+    }
+
+    /// Augmented views it wants per image.
+    pub fn views(&self) -> usize {
+        match self {
+            Self::Moco(_) => 2,
+        }
+    }
+
+    /// One line per value out of range.
+    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+        match self {
+            Self::Moco(config) => config.problems(at, out),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! How plans are drawn: one policy per kind of mixture, all from counter-based streams.
+
+use super::config::{MixtureConfig, Name};
+use super::holes::{Cutout, Erase};
+use super::plan::MixturePlan;
+use super::unmix::{Unmix, UnmixPlan};
+use super::v1::V1;
+use crate::rng::{Purpose, Stream};
+
+/// Where a step stands and what its images look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Step, from 0. Only `unmix` is keyed by it; the others are keyed by image.
+    pub step: u64,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Images in the dataset.
+    pub dataset: usize,
+    /// Views of each image.
+    pub views: usize,
+}
+
+/// A partner image that the loader must add to the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extra {
+    /// Its index in the dataset.
+    pub index: u32,
+    /// Key of its own fresh augmentation without the view: epoch, owner's index, then (0 global | 1 region, attempt) once or twice.
+    pub path: Vec<u64>,
+    /// The only view whose plan reads it; its image in other views may hold anything. `None`: every view reads it.
+    pub view: Option<u32>,
+}
+
+impl Extra {
+    /// The stream of its augmentation in `view`: the owner's, so that two owners of one partner see it differently.
+    pub fn stream(&self, seed: u64, view: u64) -> Stream {
+        let path: Vec<u64> = self.path.iter().copied().chain([view]).collect();
+        Stream::new(seed, Purpose::MixPartner, &path)
+    }
+}
+
+/// What one step mixes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Planned {
+    /// Augmenting mixtures of T = N + `extras.len()` images: none, one for all views, or one per view. See [`Planned::plan_of`].
+    pub plans: Vec<MixturePlan>,
+    /// The M partner images, image N + m of the batch being `extras[m]`.
+    pub extras: Vec<Extra>,
+    /// The batch mixture of the first view with its loss weights; the views themselves stay clean.
+    pub unmix: Option<UnmixPlan>,
+}
+
+impl Planned {
+    /// The plan of a view, if views are mixed.
+    pub fn plan_of(&self, view: usize) -> Option<&MixturePlan> {
+        if self.plans.len() == 1 { self.plans.first() } else { self.plans.get(view) }
+    }
+}
+
+/// Draws the mixture of a step.
+pub trait Policy: Send + Sync {
+    /// The mixture of the batch `samples` (N dataset indices). A pure function: equal arguments give equal plans.
+    fn plan(&self, ctx: &Context, samples: &[u32]) -> Planned;
+}
+
+/// The policy that a configuration names.
+pub fn policy(config: &MixtureConfig) -> Box<dyn Policy> {
+    match config.name {
+        Name::None => Box::new(Clean),
+        Name::Im => Box::new(V1::new(config, true, true)),
+        Name::Global => Box::new(V1::new(config, true, false)),
+        Name::Region => Box::new(V1::new(config, false, true)),
+        Name::Cutout => Box::new(Cutout::new(config)),
+        Name::Erase => Box::new(Erase::new(config)),
+        Name::Unmix => Box::new(Unmix::new(config)),
+    }
+}
+
+/// Mixes nothing.
+struct Clean;
+
+impl Policy for Clean {
+    fn plan(&self, _: &Context, _: &[u32]) -> Planned {
+        Planned::default()
+    }
+}
+
+/// The views to plan for: one plan for all, or one for each.
+pub(super) fn views(ctx: &Context, shared: bool) -> Vec<Option<u32>> {
+    if shared { vec![None] } else { (0..ctx.views as u32).map(Some).collect() }
+}
+
+/// Key of what happens to `sample`: epoch, sample, the view unless views share a plan, then `path`.
+pub(super) fn key(ctx: &Context, sample: u32, view: Option<u32>, path: &[u64]) -> Vec<u64> {
+    [ctx.epoch, u64::from(sample)].into_iter().chain(view.map(u64::from)).chain(path.iter().copied()).collect()
+}

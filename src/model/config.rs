@@ -1,0 +1,131 @@
+//! `model.*` of the config.
+
+use burn::tensor::Device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::encoder::Encoder;
+use super::head::Head;
+use super::init;
+use super::resnet::{BlockKind, ResNetConfig, Stem};
+
+/// The backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelName {
+    /// Basic blocks 2-2-2-2, 512 features.
+    Resnet18,
+    /// Basic blocks 3-4-6-3, 512 features.
+    Resnet34,
+    /// Bottleneck blocks 3-4-6-3, 2048 features.
+    Resnet50,
+    /// Bottleneck blocks 3-4-23-3, 2048 features.
+    Resnet101,
+    /// Bottleneck blocks 2-2-2-2, 2048 features: what Un-Mix's SwAV program for CIFAR calls "resnet18".
+    Resnet26b,
+}
+
+/// The projection head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadName {
+    /// One linear layer (MoCo v1, InsDis, CMC, Un-Mix on CIFAR).
+    Linear,
+    /// Linear, ReLU, linear (MoCo v2).
+    Mlp,
+}
+
+/// `model.head`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadConfig {
+    /// `linear` or `mlp`.
+    pub name: HeadName,
+    /// Width d of the embedding.
+    pub dim: usize,
+}
+
+impl Default for HeadConfig {
+    fn default() -> Self {
+        Self { name: HeadName::Linear, dim: 128 }
+    }
+}
+
+/// `model`: the encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The backbone.
+    pub name: ModelName,
+    /// Factor on the planes of the four stages. The stem does not scale with it (semantics of the v1 nets): see `stem_channels`.
+    pub width: f64,
+    /// `imagenet` (7x7 stride 2, max pool), `cifar` (3x3 stride 1) or `cifar_pad`.
+    pub stem: Stem,
+    /// Channels after the stem.
+    pub stem_channels: usize,
+    /// The projection head.
+    pub head: HeadConfig,
+    /// SplitBN groups: on one device they stand for the devices over which batch norm statistics are separate. 1 is plain batch
+    /// norm, with which MoCo on one device leaks (the query and its key share their statistics).
+    pub bn_splits: usize,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            name: ModelName::Resnet18,
+            width: 1.0,
+            stem: Stem::Cifar,
+            stem_channels: 64,
+            head: HeadConfig::default(),
+            bn_splits: 8,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The shape of the backbone.
+    pub fn resnet(&self) -> ResNetConfig {
+        let (block, layers) = match self.name {
+            ModelName::Resnet18 => (BlockKind::Basic, [2, 2, 2, 2]),
+            ModelName::Resnet34 => (BlockKind::Basic, [3, 4, 6, 3]),
+            ModelName::Resnet50 => (BlockKind::Bottleneck, [3, 4, 6, 3]),
+            ModelName::Resnet101 => (BlockKind::Bottleneck, [3, 4, 23, 3]),
+            ModelName::Resnet26b => (BlockKind::Bottleneck, [2, 2, 2, 2]),
+        };
+        let planes = [64.0, 128.0, 256.0, 512.0].map(|p| ((p * self.width).round() as usize).max(1));
+        ResNetConfig {
+            block,
+            stem: self.stem,
+            input_channels: 3,
+            stem_channels: self.stem_channels,
+            planes,
+            layers,
+            bn_splits: self.bn_splits,
+        }
+    }
+
+    /// The encoder with its initial weights, a pure function of the seed and `role` ("query" for the net that is trained).
+    pub fn init(&self, seed: u64, role: &str, device: &Device) -> Encoder {
+        let resnet = self.resnet();
+        let fc = match self.head.name {
+            HeadName::Linear => Head::linear(resnet.features(), self.head.dim, device),
+            HeadName::Mlp => Head::mlp(resnet.features(), self.head.dim, device),
+        };
+        init::randomise(Encoder { backbone: resnet.init(device), fc }, seed, role)
+    }
+
+    /// One line per value out of range.
+    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+        if !(self.width > 0.0 && self.width <= 16.0) {
+            out.push(format!("`{at}.width` is {}, must be in (0, 16]", self.width));
+        }
+        for (key, value) in
+            [("stem_channels", self.stem_channels), ("head.dim", self.head.dim), ("bn_splits", self.bn_splits)]
+        {
+            if value == 0 {
+                out.push(format!("`{at}.{key}` is 0, must be at least 1"));
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The moving average that makes a key or target encoder.
+
+use burn::module::Module;
+
+use super::state::{AnyTensor, is_buffer, map_values};
+use std::collections::HashMap;
+
+/// `key <- momentum * key + (1 - momentum) * query`, parameters only: the running statistics of the key encoder are its own
+/// (MoCo, section 3.2 of arXiv 1911.05722; its code and both versions of 2003.05438 leave the buffers alone).
+pub fn update<M: Module>(key: M, query: &M, momentum: f64) -> M {
+    let mut source = HashMap::new();
+    // A clone shares the values; mapping with the identity only reads them.
+    let _ = map_values(query.clone(), &mut |name, value| {
+        source.insert(name.to_owned(), value.clone());
+        value
+    });
+    map_values(key, &mut |name, old| {
+        if is_buffer(name) {
+            return old;
+        }
+        AnyTensor(old.0.mul_scalar(momentum) + source[name].0.clone().mul_scalar(1.0 - momentum))
+    })
+}

@@ -1,0 +1,19 @@
+//! Encoders: backbones with layer taps, heads, our own batch norm with explicit state, the moving average, and the state dict.
+//!
+//! Letters: n batch, c channel, h height, w width, f pooled features, d embedding.
+
+pub mod alexnet;
+pub mod config;
+pub mod ema;
+pub mod encoder;
+pub mod head;
+pub mod init;
+pub mod layers;
+pub mod norm;
+pub mod resnet;
+pub mod state;
+
+pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
+pub use encoder::{Encoder, Taps};
+pub use norm::{BatchNorm, BatchStats, Pass};
+pub use state::StateDict;

@@ -1,0 +1,117 @@
+//! Batch norm with explicit running statistics, and SplitBN.
+//!
+//! A training forward does not touch the module: it appends the batch's statistics to [`Pass::Train`]. Whoever owns the model
+//! absorbs them afterwards, once or (for the replay of a mixture's statistics) twice. Works with and without autodiff.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor};
+
+/// Added to the variance, as in PyTorch.
+pub const EPSILON: f64 = 1e-5;
+/// Weight of the new statistics in the running ones, as in PyTorch.
+pub const MOMENTUM: f64 = 0.1;
+
+/// What one norm layer saw in one forward: mean and unbiased variance per channel, averaged over the SplitBN groups. Both `[c]`.
+#[derive(Debug, Clone)]
+pub struct BatchStats {
+    /// Mean over the groups of the group means.
+    pub mean: Tensor<1>,
+    /// Mean over the groups of the groups' unbiased variances.
+    pub variance: Tensor<1>,
+}
+
+/// How a forward normalises.
+#[derive(Debug)]
+pub enum Pass {
+    /// By the running statistics.
+    Eval,
+    /// By the statistics of the batch, which are appended in the order of the layers.
+    Train(Vec<BatchStats>),
+}
+
+impl Pass {
+    /// A training pass that has seen nothing.
+    pub fn train() -> Self {
+        Self::Train(Vec::new())
+    }
+
+    /// What the layers saw; empty after an evaluation pass.
+    pub fn into_stats(self) -> Vec<BatchStats> {
+        match self {
+            Self::Eval => Vec::new(),
+            Self::Train(stats) => stats,
+        }
+    }
+}
+
+/// Batch norm over the channel axis 1. With `splits` = s > 1 (SplitBN), rows i with i mod s = g form group g, and each group is
+/// normalised by its own statistics: the groups stand for the devices of a larger machine.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale (gamma), `[c]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift (beta), `[c]`.
+    pub bias: Param<Tensor<1>>,
+    /// `[c]`, not trained.
+    pub running_mean: Param<Tensor<1>>,
+    /// `[c]`, unbiased, not trained.
+    pub running_var: Param<Tensor<1>>,
+    splits: usize,
+}
+
+impl BatchNorm {
+    /// Scale and running variance 1, shift and running mean 0.
+    pub fn new(channels: usize, splits: usize, device: &Device) -> Self {
+        let fixed = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
+        Self {
+            weight: Param::from_tensor(Tensor::ones([channels], device)),
+            bias: Param::from_tensor(Tensor::zeros([channels], device)),
+            running_mean: fixed(Tensor::zeros([channels], device)),
+            running_var: fixed(Tensor::ones([channels], device)),
+            splits,
+        }
+    }
+
+    /// # Shapes
+    /// - input and output `[n, c, ...]`; in training n must be a multiple of `splits`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &mut Pass) -> Tensor<D> {
+        match pass {
+            Pass::Eval => {
+                batch_norm(x, self.weight.val(), self.bias.val(), self.running_mean.val(), self.running_var.val(), EPSILON)
+            }
+            Pass::Train(seen) => {
+                let (y, stats) = self.normalise_by_batch(x);
+                seen.push(stats);
+                y
+            }
+        }
+    }
+
+    fn normalise_by_batch<const D: usize>(&self, x: Tensor<D>) -> (Tensor<D>, BatchStats) {
+        let (dims, s) = (x.dims(), self.splits);
+        let [n, c] = [dims[0], dims[1]];
+        assert!(n.is_multiple_of(s), "SplitBN: a batch of {n} cannot be split into {s} groups");
+        // [n, c, ...] -> [n/s, s c, ...]: row i = j s + g becomes row j, channels g c .. (g + 1) c. A view, no copy.
+        let mut grouped = dims;
+        (grouped[0], grouped[1]) = (n / s, s * c);
+        let out = batch_norm_train(x.reshape(grouped), self.weight.val().repeat(&[s]), self.bias.val().repeat(&[s]), EPSILON);
+
+        let count = (dims.iter().product::<usize>() / (s * c)) as f64;
+        // A single value has no unbiased variance; PyTorch refuses it, we keep the biased one (0), as nothing better exists.
+        let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+        let over_groups = |t: Tensor<1>| t.inner().reshape([s, c]).mean_dim(0).reshape([c]);
+        let stats = BatchStats { mean: over_groups(out.mean), variance: over_groups(out.variance).mul_scalar(unbiased) };
+        (out.output.reshape(dims), stats)
+    }
+
+    /// Moves the running statistics by one PyTorch update: `running <- 0.9 running + 0.1 batch`.
+    pub fn absorb(&mut self, stats: &BatchStats) {
+        let step = |running: &Param<Tensor<1>>, batch: &Tensor<1>| {
+            let next = running.val().inner().mul_scalar(1.0 - MOMENTUM) + batch.clone().mul_scalar(MOMENTUM);
+            Param::from_tensor(next).set_require_grad(false)
+        };
+        self.running_mean = step(&self.running_mean, &stats.mean);
+        self.running_var = step(&self.running_var, &stats.variance);
+    }
+}

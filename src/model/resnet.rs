@@ -1,0 +1,194 @@
+//! ResNet (He et al. 2016) with torchvision's names, the stride of a bottleneck on its 3x3 convolution.
+
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Device, Tensor};
+
+use super::layers::Conv;
+use super::norm::{BatchNorm, Pass};
+
+/// The residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockKind {
+    /// Two 3x3 convolutions; expansion 1.
+    Basic,
+    /// 1x1, 3x3, 1x1; expansion 4.
+    Bottleneck,
+}
+
+impl BlockKind {
+    /// Output channels per plane.
+    pub fn expansion(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
+    }
+}
+
+/// What comes before the first stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stem {
+    /// 7x7 stride 2 and a 3x3 stride 2 max pool.
+    Imagenet,
+    /// 3x3 stride 1, no pool.
+    Cifar,
+    /// One more pixel of zero padding before `cifar`: 32x32 becomes 34x34 (the SwAV CIFAR net of Un-Mix).
+    CifarPad,
+}
+
+/// Everything that determines the shape of a [`ResNet`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResNetConfig {
+    /// Residual block.
+    pub block: BlockKind,
+    /// Stem.
+    pub stem: Stem,
+    /// Channels of the input image.
+    pub input_channels: usize,
+    /// Channels after the stem.
+    pub stem_channels: usize,
+    /// Planes of the four stages; a stage puts out `planes * expansion` channels.
+    pub planes: [usize; 4],
+    /// Blocks per stage.
+    pub layers: [usize; 4],
+    /// SplitBN groups of every norm; 1 is plain batch norm.
+    pub bn_splits: usize,
+}
+
+impl ResNetConfig {
+    /// Width of the pooled features.
+    pub fn features(&self) -> usize {
+        self.planes[3] * self.block.expansion()
+    }
+
+    /// A net with zero convolutions (see [`super::init`]).
+    pub fn init(&self, device: &Device) -> ResNet {
+        let (kernel, stride, padding) = match self.stem {
+            Stem::Imagenet => (7, 2, 3),
+            Stem::Cifar => (3, 1, 1),
+            Stem::CifarPad => (3, 1, 2),
+        };
+        let mut channels = self.stem_channels;
+        let mut stage = |index: usize| -> Vec<Block> {
+            let blocks = 0..self.layers[index];
+            blocks
+                .map(|i| {
+                    let stride = if i == 0 && index > 0 { 2 } else { 1 };
+                    let block = Block::new(self.block, channels, self.planes[index], stride, self.bn_splits, device);
+                    channels = self.planes[index] * self.block.expansion();
+                    block
+                })
+                .collect()
+        };
+        ResNet {
+            conv1: Conv::new([self.input_channels, self.stem_channels], kernel, stride, padding, device),
+            bn1: BatchNorm::new(self.stem_channels, self.bn_splits, device),
+            layer1: stage(0),
+            layer2: stage(1),
+            layer3: stage(2),
+            layer4: stage(3),
+            pool: self.stem == Stem::Imagenet,
+        }
+    }
+}
+
+/// One residual block of either kind; `conv3` exists in bottlenecks.
+#[derive(Module, Debug)]
+pub struct Block {
+    conv1: Conv,
+    bn1: BatchNorm,
+    conv2: Conv,
+    bn2: BatchNorm,
+    conv3: Option<Conv>,
+    bn3: Option<BatchNorm>,
+    downsample: Option<(Conv, BatchNorm)>,
+}
+
+impl Block {
+    fn new(kind: BlockKind, input: usize, planes: usize, stride: usize, splits: usize, device: &Device) -> Self {
+        let output = planes * kind.expansion();
+        let norm = |channels| BatchNorm::new(channels, splits, device);
+        let (conv1, conv2, last) = match kind {
+            BlockKind::Basic => {
+                (Conv::new([input, planes], 3, stride, 1, device), Conv::new([planes, planes], 3, 1, 1, device), None)
+            }
+            BlockKind::Bottleneck => (
+                Conv::new([input, planes], 1, 1, 0, device),
+                Conv::new([planes, planes], 3, stride, 1, device),
+                Some(Conv::new([planes, output], 1, 1, 0, device)),
+            ),
+        };
+        let shortcut = stride != 1 || input != output;
+        Self {
+            conv1,
+            bn1: norm(planes),
+            conv2,
+            bn2: norm(planes),
+            bn3: last.is_some().then(|| norm(output)),
+            conv3: last,
+            downsample: shortcut.then(|| (Conv::new([input, output], 1, stride, 0, device), norm(output))),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let mut y = relu(self.bn1.forward(self.conv1.forward(x.clone()), pass));
+        y = self.bn2.forward(self.conv2.forward(y), pass);
+        if let (Some(conv), Some(bn)) = (&self.conv3, &self.bn3) {
+            y = bn.forward(conv.forward(relu(y)), pass);
+        }
+        let shortcut = match &self.downsample {
+            Some((conv, bn)) => bn.forward(conv.forward(x), pass),
+            None => x,
+        };
+        relu(y + shortcut)
+    }
+
+    /// In the order of [`Block::forward`].
+    fn norms(&mut self) -> Vec<&mut BatchNorm> {
+        let Self { bn1, bn2, bn3, downsample, .. } = self;
+        [bn1, bn2].into_iter().chain(bn3.as_mut()).chain(downsample.as_mut().map(|d| &mut d.1)).collect()
+    }
+}
+
+/// The backbone: stem and four stages.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    conv1: Conv,
+    bn1: BatchNorm,
+    layer1: Vec<Block>,
+    layer2: Vec<Block>,
+    layer3: Vec<Block>,
+    layer4: Vec<Block>,
+    pool: bool,
+}
+
+impl ResNet {
+    /// The maps after the stem (and its pool) and after each of the four stages.
+    ///
+    /// # Shapes
+    /// - input `[n, c, h, w]`
+    /// - output five maps `[n, c_i, h_i, w_i]`; stages 2-4 halve the size
+    pub fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Vec<Tensor<4>> {
+        let mut x = relu(self.bn1.forward(self.conv1.forward(x), pass));
+        if self.pool {
+            x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
+        }
+        let mut maps = vec![x];
+        for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
+            let x = maps[maps.len() - 1].clone();
+            maps.push(stage.iter().fold(x, |x, block| block.forward(x, pass)));
+        }
+        maps
+    }
+
+    /// All norms in the order in which a forward meets them.
+    pub fn norms(&mut self) -> Vec<&mut BatchNorm> {
+        let Self { bn1, layer1, layer2, layer3, layer4, .. } = self;
+        let blocks = [layer1, layer2, layer3, layer4].into_iter().flatten();
+        std::iter::once(bn1).chain(blocks.flat_map(Block::norms)).collect()
+    }
+}

@@ -1,0 +1,185 @@
+//! Named tensors of a module: the state dict, and the traversals that need names.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::error::{Error, Result};
+
+/// Tensors by torchvision's names (`layer1.0.conv1.weight`), f32, in PyTorch's layout.
+pub type StateDict = BTreeMap<String, TensorData>;
+
+/// The dotted name of the parameter a traversal stands at. Enum variants and the encoder's `backbone` leave no trace in it.
+#[derive(Debug, Default)]
+pub struct Path(Vec<Option<String>>);
+
+impl Path {
+    /// To be called from `enter_module`.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        let hidden = container.starts_with("Enum:") || name == "backbone";
+        self.0.push((!hidden).then(|| name.to_owned()));
+    }
+
+    /// To be called from `exit_module`.
+    pub fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    /// `a.b.c`.
+    pub fn name(&self) -> String {
+        self.0.iter().flatten().cloned().collect::<Vec<_>>().join(".")
+    }
+}
+
+/// True for the running statistics: saved, but neither trained nor averaged.
+pub fn is_buffer(name: &str) -> bool {
+    name.ends_with("running_mean") || name.ends_with("running_var")
+}
+
+struct Collect {
+    path: Path,
+    found: StateDict,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.insert(self.path.name(), param.val().inner().into_data());
+    }
+}
+
+/// All parameters and buffers of a module.
+pub fn collect<M: Module>(module: &M) -> StateDict {
+    let mut collect = Collect { path: Path::default(), found: StateDict::new() };
+    module.visit(&mut collect);
+    collect.found
+}
+
+/// Number of trained values: all but the running statistics.
+pub fn parameters<M: Module>(module: &M) -> u64 {
+    collect(module).iter().filter(|(name, _)| !is_buffer(name)).map(|(_, data)| data.num_elements() as u64).sum()
+}
+
+/// Applies `edit(name, value)` to every parameter and buffer. Values arrive and return without autodiff; what required a gradient
+/// requires it again afterwards.
+pub fn map_values<M: Module>(module: M, edit: &mut dyn FnMut(&str, AnyTensor) -> AnyTensor) -> M {
+    struct Map<'a> {
+        path: Path,
+        edit: &'a mut dyn FnMut(&str, AnyTensor) -> AnyTensor,
+    }
+    impl ModuleMapper for Map<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let (tracked, on_graph) = (value.is_require_grad(), value.is_autodiff());
+            let dims = value.dims();
+            let next = (self.edit)(&self.path.name(), AnyTensor::new(value.inner())).shaped(dims);
+            let next = if on_graph { next.autodiff().set_require_grad(tracked) } else { next };
+            Param::from_mapped_value(id, next, mapper)
+        }
+    }
+    module.map(&mut Map { path: Path::default(), edit })
+}
+
+/// A tensor of any rank, kept flat: lets one closure handle all parameters.
+#[derive(Debug, Clone)]
+pub struct AnyTensor(pub Tensor<1>);
+
+impl AnyTensor {
+    /// Flattens (a view).
+    pub fn new<const D: usize>(tensor: Tensor<D>) -> Self {
+        let n = tensor.dims().iter().product::<usize>();
+        Self(tensor.reshape([n]))
+    }
+
+    /// From saved values of any shape, f32.
+    pub fn from_data(data: &TensorData, device: &Device) -> Self {
+        let values = data.try_to_vec::<f32>().expect("a state dict holds f32 tensors");
+        let n = values.len();
+        Self(Tensor::from_data(TensorData::new(values, [n]), device))
+    }
+
+    /// Back to a shape (a view).
+    pub fn shaped<const D: usize>(self, dims: [usize; D]) -> Tensor<D> {
+        self.0.reshape(dims)
+    }
+}
+
+/// Puts the values of a state dict into a module of the same names and shapes.
+///
+/// # Errors
+/// Lists every missing, unexpected and differently shaped tensor; the module is returned only if all fit.
+pub fn load<M: Module>(module: M, state: &StateDict) -> Result<M> {
+    let own = collect(&module);
+    let mut problems = Vec::new();
+    for (name, value) in &own {
+        match state.get(name) {
+            None => problems.push(format!("missing: {name} {:?}", value.shape())),
+            Some(got) if got.shape() != value.shape() => {
+                problems.push(format!("shape of {name}: the file has {:?}, the model {:?}", got.shape(), value.shape()));
+            }
+            Some(_) => {}
+        }
+    }
+    problems.extend(state.keys().filter(|name| !own.contains_key(*name)).map(|name| format!("not in the model: {name}")));
+    if !problems.is_empty() {
+        let mut error = Error::input("the weights do not fit the model");
+        let more = problems.len().saturating_sub(10);
+        for problem in problems.into_iter().take(10) {
+            error = error.detail(problem);
+        }
+        if more > 0 {
+            error = error.detail(format!("... and {more} more"));
+        }
+        return Err(error.hint("`model.name`, `model.width` and `model.head` must be those the weights were trained with"));
+    }
+    Ok(map_values(module, &mut |name, old| AnyTensor::from_data(&state[name], &old.0.device())))
+}
+
+/// A copy of the module that lives on `device` and outside any graph: for evaluation, or as key encoder.
+pub fn without_graph<M: Module>(module: M) -> M {
+    struct Inner;
+    impl ModuleMapper for Inner {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            Param::from_mapped_value(id, value.inner(), mapper)
+        }
+    }
+    module.map(&mut Inner)
+}
+
+/// The module with its parameters (not its buffers) on the graph, ready for a backward pass.
+pub fn with_graph<M: Module>(module: M) -> M {
+    struct Track(Path);
+    impl ModuleMapper for Track {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let value = value.inner();
+            let value = if is_buffer(&self.0.name()) { value } else { value.autodiff().require_grad() };
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+    module.map(&mut Track(Path::default()))
+}
+
+/// Moves a module to a device, without a graph.
+pub fn to_device<M: Module>(module: M, device: &Device) -> M {
+    without_graph(module).to_device(device)
+}

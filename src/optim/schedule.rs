@@ -1,0 +1,274 @@
+//! Learning rates as pure functions of the position, so that a resume needs no schedule state.
+//!
+//! Epochs and steps count from 0 unless a name says otherwise; rates are absolute.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the rate changes after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It does not.
+    Constant,
+    /// Multiplied by `factor` after each of `milestones` completed epochs.
+    Multistep,
+    /// Half a cosine from the base rate to `final_lr`.
+    #[default]
+    Cosine,
+}
+
+/// Length and learning rate of a run. Exactly one of `epochs` and `steps` must be given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Length in epochs.
+    pub epochs: Option<u64>,
+    /// Length in steps. A cosine then runs over steps.
+    pub steps: Option<u64>,
+    /// constant, multistep or cosine.
+    pub kind: Kind,
+    /// Completed epochs after which a multistep rate is multiplied by `factor`.
+    pub milestones: Vec<u64>,
+    /// Factor of a multistep rate.
+    pub factor: f64,
+    /// First epoch of a cosine per epoch: 0, or 1, which starts just below the base rate and spends the last epoch at `final_lr`.
+    pub epoch_base: u64,
+    /// Change a cosine every step instead of every epoch.
+    pub per_step: bool,
+    /// Length of the linear warm-up in epochs; fractions are allowed.
+    pub warmup_epochs: f64,
+    /// Rate of the first warm-up step; the last one has the base rate. Left out, step s of W has (s + 1) / W of the base rate.
+    pub warmup_start: Option<f64>,
+    /// Where a cosine ends.
+    pub final_lr: f64,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            epochs: None,
+            steps: None,
+            kind: Kind::Cosine,
+            milestones: Vec::new(),
+            factor: 0.1,
+            epoch_base: 0,
+            per_step: false,
+            warmup_epochs: 0.0,
+            warmup_start: None,
+            final_lr: 0.0,
+        }
+    }
+}
+
+impl ScheduleConfig {
+    /// Steps of the whole run.
+    pub fn total_steps(&self, steps_per_epoch: u64) -> u64 {
+        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0).saturating_mul(steps_per_epoch))
+    }
+
+    /// The rate of `step` (from 0) in a run of `total_steps`, for the base rate `base_lr`.
+    pub fn lr(&self, base_lr: f64, step: u64, steps_per_epoch: u64, total_steps: u64) -> f64 {
+        let steps_per_epoch = steps_per_epoch.max(1);
+        let warmup = (self.warmup_epochs * steps_per_epoch as f64).round() as u64;
+        let epoch = step / steps_per_epoch;
+        match self.kind {
+            _ if step < warmup => self.warmup(base_lr, step, warmup),
+            Kind::Constant => base_lr,
+            Kind::Multistep => multistep(base_lr, &self.milestones, self.factor, epoch),
+            Kind::Cosine if self.is_per_step() => cosine(base_lr, self.final_lr, step - warmup, total_steps.saturating_sub(warmup)),
+            Kind::Cosine => cosine(base_lr, self.final_lr, epoch + self.epoch_base, total_steps.div_ceil(steps_per_epoch)),
+        }
+    }
+
+    fn is_per_step(&self) -> bool {
+        self.per_step || self.epochs.is_none()
+    }
+
+    fn warmup(&self, base_lr: f64, step: u64, warmup: u64) -> f64 {
+        match self.warmup_start {
+            Some(start) => warmup_inclusive(base_lr, start, step, warmup),
+            None => warmup_next(base_lr, step, warmup),
+        }
+    }
+
+    /// Pushes one line per value that is out of range or has no effect; `at` is the path of this table.
+    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+        match (self.epochs, self.steps) {
+            (None, None) => out.push(format!("neither `{at}.epochs` nor `{at}.steps` is set, one of them must be")),
+            (Some(_), Some(_)) => out.push(format!("`{at}.epochs` and `{at}.steps` are both set, only one of them may be")),
+            (Some(0), None) => out.push(format!("`{at}.epochs` is 0, must be at least 1")),
+            (None, Some(0)) => out.push(format!("`{at}.steps` is 0, must be at least 1")),
+            _ => {}
+        }
+        let mut require = |valid: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
+            if !valid {
+                out.push(format!("`{at}.{key}` is {value:?}, must be {rule}"));
+            }
+        };
+        let not_negative = |x: f64| x >= 0.0 && x.is_finite();
+        require(self.factor > 0.0 && self.factor.is_finite(), "factor", &self.factor, "above 0");
+        require(self.epoch_base <= 1, "epoch_base", &self.epoch_base, "0 or 1");
+        require(not_negative(self.final_lr), "final_lr", &self.final_lr, "at least 0");
+        require(not_negative(self.warmup_epochs), "warmup_epochs", &self.warmup_epochs, "at least 0");
+        require(self.warmup_start.is_none_or(not_negative), "warmup_start", &self.warmup_start.unwrap_or(0.0), "at least 0");
+        require(self.milestones.is_sorted(), "milestones", &self.milestones, "in ascending order");
+        if let Some(epochs) = self.epochs {
+            require(
+                self.warmup_epochs <= epochs as f64,
+                "warmup_epochs",
+                &self.warmup_epochs,
+                &format!("at most the {epochs} epochs"),
+            );
+        }
+        self.without_effect(at, out);
+    }
+
+    fn without_effect(&self, at: &str, out: &mut Vec<String>) {
+        let (cosine, warms_up) = (self.kind == Kind::Cosine, self.warmup_epochs > 0.0);
+        let idle = [
+            ("milestones", self.kind != Kind::Multistep && !self.milestones.is_empty(), "only kind = multistep reads it"),
+            ("final_lr", !cosine && self.final_lr != 0.0, "only kind = cosine reads it"),
+            ("per_step", !cosine && self.per_step, "only kind = cosine reads it"),
+            ("epoch_base", self.epoch_base != 0 && (!cosine || self.is_per_step()), "only a cosine per epoch reads it"),
+            ("warmup_start", self.warmup_start.is_some() && !warms_up, "warmup_epochs is 0"),
+        ];
+        out.extend(idle.iter().filter(|(_, set, _)| *set).map(|(key, _, why)| format!("`{at}.{key}` is set, but {why}")));
+        if cosine && warms_up && !self.is_per_step() {
+            out.push(format!("`{at}.warmup_epochs` with a cosine needs `{at}.per_step` = true"));
+        }
+    }
+}
+
+/// `lr * factor^(milestones <= epoch)`, epochs from 0: a milestone m acts after m completed epochs.
+pub fn multistep(lr: f64, milestones: &[u64], factor: f64, epoch: u64) -> f64 {
+    milestones.iter().filter(|&&milestone| milestone <= epoch).fold(lr, |lr, _| lr * factor)
+}
+
+/// `lr * factor^(milestones < epoch)`, epochs from 1: the older way of counting. Agrees with [`multistep`] epoch by epoch.
+pub fn multistep_legacy(lr: f64, milestones: &[u64], factor: f64, epoch: u64) -> f64 {
+    milestones.iter().filter(|&&milestone| milestone < epoch).fold(lr, |lr, _| lr * factor)
+}
+
+/// Half a cosine from `lr` to 0 over `epochs`, for an epoch in 0..epochs.
+pub fn cosine_epoch_0based(lr: f64, epoch: u64, epochs: u64) -> f64 {
+    cosine(lr, 0.0, epoch, epochs)
+}
+
+/// The same for an epoch in 1..=epochs: the last one has rate 0.
+pub fn cosine_epoch_1based(lr: f64, epoch: u64, epochs: u64) -> f64 {
+    cosine(lr, 0.0, epoch, epochs)
+}
+
+/// Warm-up to `lr` over `warmup` of `total` steps, step s having `(s + 1) / warmup` of it, then half a cosine to `final_lr`.
+pub fn cosine_step_warmup_next(lr: f64, final_lr: f64, step: u64, warmup: u64, total: u64) -> f64 {
+    if step < warmup { warmup_next(lr, step, warmup) } else { cosine(lr, final_lr, step - warmup, total.saturating_sub(warmup)) }
+}
+
+/// Warm-up from `start` at step 0 to `lr` at step `warmup - 1`, then half a cosine to `final_lr` (arXiv 2006.09882).
+pub fn cosine_step_warmup_inclusive(lr: f64, start: f64, final_lr: f64, step: u64, warmup: u64, total: u64) -> f64 {
+    if step < warmup {
+        warmup_inclusive(lr, start, step, warmup)
+    } else {
+        cosine(lr, final_lr, step - warmup, total.saturating_sub(warmup))
+    }
+}
+
+fn warmup_next(lr: f64, step: u64, warmup: u64) -> f64 {
+    lr * (step + 1) as f64 / warmup as f64
+}
+
+fn warmup_inclusive(lr: f64, start: f64, step: u64, warmup: u64) -> f64 {
+    // A single step has no room for both ends and takes the start.
+    start + (lr - start) * step as f64 / warmup.saturating_sub(1).max(1) as f64
+}
+
+/// `last + (first - last)(1 + cos(pi at / length)) / 2`; stays at `last` beyond the end.
+fn cosine(first: f64, last: f64, at: u64, length: u64) -> f64 {
+    let part = at.min(length) as f64 / length.max(1) as f64;
+    // libm: the same bits on every platform.
+    last + (first - last) * (0.5 * (1.0 + libm::cos(std::f64::consts::PI * part)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> ScheduleConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn problems(json: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        config(json).problems("schedule", &mut out);
+        out
+    }
+
+    /// The rates of a whole run of `spe` steps per epoch.
+    fn rates(json: &str, base: f64, spe: u64) -> Vec<f64> {
+        let config = config(json);
+        let total = config.total_steps(spe);
+        (0..total).map(|step| config.lr(base, step, spe, total)).collect()
+    }
+
+    #[test]
+    fn a_milestone_acts_after_that_many_completed_epochs() {
+        let got = rates(r#"{"epochs": 4, "kind": "multistep", "milestones": [1, 3], "factor": 0.5}"#, 0.8, 2);
+        assert_eq!(got, [0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2]);
+        let ways = |epoch| (multistep(0.8, &[1, 3], 0.5, epoch), multistep_legacy(0.8, &[1, 3], 0.5, epoch + 1));
+        assert!((0..6).map(ways).all(|(a, b)| a == b));
+    }
+
+    #[test]
+    fn a_cosine_per_epoch_is_constant_within_an_epoch() {
+        let got = rates(r#"{"epochs": 3}"#, 0.06, 2);
+        let want: Vec<f64> = (0..3).flat_map(|e| [cosine_epoch_0based(0.06, e, 3); 2]).collect();
+        assert_eq!(got, want);
+        assert_eq!(got[0], 0.06);
+        let based = rates(r#"{"epochs": 3, "epoch_base": 1}"#, 0.06, 2);
+        assert_eq!((based[0], based[5]), (cosine_epoch_1based(0.06, 1, 3), 0.0));
+    }
+
+    #[test]
+    fn a_cosine_over_steps_needs_no_epochs() {
+        let by_steps = rates(r#"{"steps": 7}"#, 1.0, 100);
+        let want: Vec<f64> = (0..7).map(|s| cosine_step_warmup_next(1.0, 0.0, s, 0, 7)).collect();
+        assert_eq!(by_steps, want);
+        assert!(by_steps.windows(2).all(|pair| pair[1] < pair[0]));
+    }
+
+    #[test]
+    fn warm_up_starts_where_it_is_told() {
+        let next = rates(r#"{"epochs": 5, "per_step": true, "warmup_epochs": 2, "final_lr": 0.1}"#, 1.0, 2);
+        assert_eq!(next, (0..10).map(|s| cosine_step_warmup_next(1.0, 0.1, s, 4, 10)).collect::<Vec<_>>());
+        assert_eq!(next[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
+        let inclusive = rates(r#"{"epochs": 5, "per_step": true, "warmup_epochs": 2, "warmup_start": 0.4}"#, 1.0, 2);
+        assert_eq!(inclusive, (0..10).map(|s| cosine_step_warmup_inclusive(1.0, 0.4, 0.0, s, 4, 10)).collect::<Vec<_>>());
+        let multistep = rates(r#"{"epochs": 2, "kind": "multistep", "milestones": [1], "warmup_epochs": 0.5}"#, 1.0, 4);
+        assert_eq!(multistep, [0.5, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.1]);
+        assert_eq!(rates(r#"{"steps": 3, "kind": "constant"}"#, 0.3, 2), [0.3; 3]);
+    }
+
+    #[test]
+    fn steps_past_the_end_keep_the_final_rate() {
+        let config = config(r#"{"epochs": 2, "per_step": true, "final_lr": 0.01}"#);
+        assert_eq!(config.lr(1.0, 999, 5, 10), 0.01);
+        assert_eq!(config.lr(1.0, 0, 0, 0), 1.0);
+    }
+
+    #[test]
+    fn exactly_one_length_and_no_idle_keys() {
+        assert!(problems(r#"{"epochs": 200}"#).is_empty() && problems(r#"{"steps": 10}"#).is_empty());
+        assert_eq!(problems("{}"), ["neither `schedule.epochs` nor `schedule.steps` is set, one of them must be"]);
+        assert_eq!(problems(r#"{"epochs": 2, "steps": 3}"#).len(), 1);
+        let all =
+            problems(r#"{"epochs": 0, "factor": 0, "epoch_base": 2, "final_lr": -1, "milestones": [2, 1], "warmup_epochs": 3}"#);
+        let keys = ["epochs", "factor", "epoch_base", "final_lr", "milestones", "warmup_epochs"];
+        assert!(keys.iter().all(|key| all.iter().any(|line| line.starts_with(&format!("`schedule.{key}` ")))), "{all:#?}");
+        assert_eq!(problems(r#"{"steps": 9, "epoch_base": 1, "warmup_start": 0.1}"#).len(), 2);
+        assert_eq!(
+            problems(r#"{"epochs": 9, "warmup_epochs": 1}"#),
+            ["`schedule.warmup_epochs` with a cosine needs `schedule.per_step` = true"]
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! Pictures of a run.
+
+pub mod preview;
+pub mod sheet;

@@ -1,0 +1,133 @@
+//! A checkpoint: the folder `checkpoint/` with `state.json` (where the run is) and `tensors.safetensors` (everything it has learnt).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::StateDict;
+use crate::train::summary::Knn;
+
+const TENSORS: &str = "tensors.safetensors";
+const STATE: &str = "state.json";
+/// Raised when a reader of an older form could misread a newer one.
+const FORMAT: u32 = 1;
+
+/// Where a run is. With the config and the tensors, everything that a resume needs: all randomness is a function of the position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Form of the folder.
+    pub format: u32,
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// Completed steps.
+    pub step: u64,
+    /// Completed epochs.
+    pub epoch: u64,
+    /// Name of the method.
+    pub method: String,
+    /// Seconds spent so far, over all starts.
+    pub wall_s: f64,
+    /// What the untrained encoder scored.
+    pub untrained: Option<Knn>,
+    /// Images replaced so far because they could not be read.
+    pub broken: u64,
+    /// Sums over the steps of the current epoch: loss, positive probability, number of steps.
+    pub epoch_sums: (f64, f64, u64),
+}
+
+impl State {
+    /// The state before the first step.
+    pub fn start(method: &str) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            step: 0,
+            epoch: 0,
+            method: method.into(),
+            wall_s: 0.0,
+            untrained: None,
+            broken: 0,
+            epoch_sums: (0.0, 0.0, 0),
+        }
+    }
+}
+
+/// A checkpoint in memory.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Position and counters.
+    pub state: State,
+    /// Weights, running statistics, velocities (`velocity.*`), memories.
+    pub tensors: StateDict,
+}
+
+impl Checkpoint {
+    /// Writes the folder as a whole: a reader sees the previous checkpoint or this one.
+    ///
+    /// # Errors
+    /// The disk is full or not writable; the previous checkpoint is then still in place.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let scratch = files::scratch_dir(folder)?;
+        write_tensors(&scratch.join(TENSORS), &self.tensors)?;
+        let text = serde_json::to_vec_pretty(&self.state).map_err(|e| Error::run(format!("cannot write the state: {e}")))?;
+        files::write_atomic(scratch.join(STATE), &text)?;
+        files::replace_dir(&scratch, folder)
+    }
+
+    /// Reads the folder.
+    ///
+    /// # Errors
+    /// No checkpoint there, a damaged one, or one of a newer form.
+    pub fn read(folder: &Path) -> Result<Self> {
+        files::recover_dir(folder)?;
+        let path = folder.join(STATE);
+        let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e).hint("a run writes its first checkpoint at its first interval"))?;
+        let state: State = serde_json::from_slice(&text)
+            .map_err(|e| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("start the run anew"))?;
+        if state.format > FORMAT {
+            return Err(Error::input(format!("`{}` has form {}, this program reads up to {FORMAT}", folder.display(), state.format))
+                .hint(format!("it was written by unmix {}", state.version)));
+        }
+        Ok(Self { state, tensors: read_tensors(&folder.join(TENSORS))? })
+    }
+}
+
+/// Writes f32 tensors as safetensors.
+///
+/// # Errors
+/// Those of the disk.
+pub fn write_tensors(path: &Path, tensors: &StateDict) -> Result<()> {
+    let broken = |e: &dyn std::fmt::Display| Error::run(format!("cannot write `{}`: {e}", path.display()));
+    let bytes: BTreeMap<&String, (Vec<usize>, &[u8])> =
+        tensors.iter().map(|(name, data)| (name, (data.shape().to_vec(), data.as_bytes()))).collect();
+    let views = bytes
+        .iter()
+        .map(|(name, (shape, bytes))| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| broken(&e))?)))
+        .collect::<Result<Vec<_>>>()?;
+    let packed = safetensors::serialize(views, None).map_err(|e| broken(&e))?;
+    files::write_atomic(path, &packed)
+}
+
+/// Reads f32 tensors from safetensors.
+///
+/// # Errors
+/// A missing or damaged file, tensors that are not f32.
+pub fn read_tensors(path: &Path) -> Result<StateDict> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let damaged = |e: &dyn std::fmt::Display| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("restore it from a copy");
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+    let mut out = StateDict::new();
+    for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(damaged(&format!("tensor `{name}` is {:?}, not F32", view.dtype())));
+        }
+        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        out.insert(name, TensorData::new(values, view.shape().to_vec()));
+    }
+    Ok(out)
+}

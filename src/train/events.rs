@@ -1,0 +1,250 @@
+//! What a run tells the world: typed events, and the sinks that listen to them.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Result;
+
+/// Something that happened in a run. In JSON the kind is the key `event`, in snake case.
+///
+/// `step` counts completed optimiser steps from the start of the run, also after a resume; `epoch` counts from 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Training begins, or goes on after a resume.
+    Start {
+        /// The run folder.
+        run: String,
+        /// Name of the method.
+        method: String,
+        /// Name of the mixture.
+        mixture: String,
+        /// The device, in words.
+        device: String,
+        /// The kernel path that runs.
+        kernel: String,
+        /// Why that path.
+        kernel_reason: String,
+        /// Images in the dataset.
+        images: u64,
+        /// Steps already done: 0, or where the run resumed.
+        step: u64,
+        /// Steps of the whole run.
+        steps: u64,
+        /// Epochs of the whole run.
+        epochs: u64,
+        /// Trainable parameters.
+        parameters: u64,
+    },
+    /// One optimiser step is done.
+    Step {
+        /// Completed steps.
+        step: u64,
+        /// The epoch the step belongs to.
+        epoch: u64,
+        /// Learning rate of this step.
+        #[serde(deserialize_with = "number")]
+        lr: f64,
+        /// The loss.
+        #[serde(deserialize_with = "number")]
+        loss: f64,
+        /// The loss's named parts, in the method's order; an object in JSON.
+        #[serde(with = "pairs")]
+        parts: Vec<(String, f64)>,
+        /// Mean softmax probability of the positive.
+        #[serde(deserialize_with = "number")]
+        positive_prob: f64,
+        /// Source images per second.
+        #[serde(deserialize_with = "number")]
+        images_per_s: f64,
+        /// Share of the time spent waiting for data, 0 to 1.
+        #[serde(deserialize_with = "number")]
+        data_wait: f64,
+        /// Estimated seconds to the end of the run.
+        #[serde(deserialize_with = "number")]
+        eta_s: f64,
+    },
+    /// One epoch is done. To be emitted before the checkpoint of the same step, so that a resume keeps it.
+    Epoch {
+        /// The epoch.
+        epoch: u64,
+        /// Completed steps.
+        step: u64,
+        /// Mean loss over the epoch.
+        #[serde(deserialize_with = "number")]
+        loss: f64,
+        /// Mean of [`Event::Step::positive_prob`] over the epoch.
+        #[serde(deserialize_with = "number")]
+        positive_prob: f64,
+        /// Seconds it took.
+        #[serde(deserialize_with = "number")]
+        wall_s: f64,
+        /// Source images per second.
+        #[serde(deserialize_with = "number")]
+        images_per_s: f64,
+        /// Share of the time spent waiting for data, 0 to 1.
+        #[serde(deserialize_with = "number")]
+        data_wait: f64,
+        /// Learning rate of the last step.
+        #[serde(deserialize_with = "number")]
+        lr: f64,
+    },
+    /// An image could not be read and another took its place.
+    Broken {
+        /// The file or record.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What was read instead.
+        replaced_by: String,
+    },
+    /// A checkpoint is safely on disk.
+    Checkpoint {
+        /// Completed steps.
+        step: u64,
+        /// Its folder.
+        path: String,
+    },
+    /// Something the user should know that does not stop the run.
+    Warning {
+        /// The fact, in lower case, without a final full stop.
+        message: String,
+    },
+    /// A nearest-neighbour evaluation.
+    Knn {
+        /// The epoch after which it was made.
+        epoch: u64,
+        /// Completed steps.
+        step: u64,
+        /// The protocol, such as `knn-unmix`.
+        protocol: String,
+        /// Neighbours asked.
+        k: u64,
+        /// Top-1 accuracy, 0 to 1.
+        #[serde(deserialize_with = "number")]
+        top1: f64,
+        /// The best accuracy of this run so far, 0 to 1.
+        #[serde(deserialize_with = "number")]
+        best: f64,
+        /// Seconds it took.
+        #[serde(deserialize_with = "number")]
+        wall_s: f64,
+    },
+    /// The run is over.
+    End {
+        /// How it ended.
+        outcome: Outcome,
+        /// Completed steps.
+        step: u64,
+        /// Completed epochs.
+        epoch: u64,
+        /// The last loss.
+        #[serde(deserialize_with = "number")]
+        loss: f64,
+        /// Seconds this process trained.
+        #[serde(deserialize_with = "number")]
+        wall_s: f64,
+        /// Source images per second over that time.
+        #[serde(deserialize_with = "number")]
+        images_per_s: f64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All steps were done.
+    Finished,
+    /// A signal asked for the end; the checkpoint holds the state.
+    Interrupted,
+    /// An error ended it.
+    Failed,
+}
+
+/// A listener: terminal, metrics file, a test.
+pub trait Sink {
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// The event could not be recorded, for example because the disk is full.
+    fn on(&mut self, event: &Event) -> Result<()>;
+}
+
+/// Several listeners as one.
+#[derive(Default)]
+pub struct Sinks(pub Vec<Box<dyn Sink>>);
+
+impl Sink for Sinks {
+    /// Hands the event to all, also after one failed, and returns the first error.
+    fn on(&mut self, event: &Event) -> Result<()> {
+        let results: Vec<Result<()>> = self.0.iter_mut().map(|sink| sink.on(event)).collect();
+        results.into_iter().collect()
+    }
+}
+
+/// Reads back a float: JSON has no NaN and no infinity, so both were written as `null`.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// Ordered pairs as a JSON object.
+mod pairs {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(pairs: &[(String, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, f64)>, D::Error> {
+        let map = serde_json::Map::deserialize(deserializer)?;
+        Ok(map.into_iter().map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::error::Error;
+
+    struct Recorder(Rc<RefCell<Vec<Event>>>, Option<&'static str>);
+
+    impl Sink for Recorder {
+        fn on(&mut self, event: &Event) -> Result<()> {
+            self.0.borrow_mut().push(event.clone());
+            self.1.map_or(Ok(()), |fact| Err(Error::run(fact)))
+        }
+    }
+
+    #[test]
+    fn all_sinks_hear_an_event_and_the_first_error_is_returned() {
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let errors = [None, Some("full"), Some("late"), None];
+        let mut sinks = Sinks(errors.map(|error| Box::new(Recorder(heard.clone(), error)) as Box<dyn Sink>).into());
+        let event = Event::Warning { message: "x".to_owned() };
+        assert_eq!(sinks.on(&event).unwrap_err().message(), "full");
+        assert_eq!(*heard.borrow(), vec![event; 4]);
+    }
+
+    #[test]
+    fn events_survive_json_and_parts_keep_their_order() {
+        let parts = vec![("plain".to_owned(), 0.5), ("flip".to_owned(), 0.1 + 0.2)];
+        let event = Event::Step {
+            step: 3,
+            epoch: 1,
+            lr: 0.06,
+            loss: 0.8,
+            parts,
+            positive_prob: 0.1,
+            images_per_s: 9.5,
+            data_wait: 0.0,
+            eta_s: 7.0,
+        };
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(text.starts_with("{\"event\":\"step\",\"step\":3,"), "{text}");
+        assert!(text.contains("\"parts\":{\"plain\":0.5,\"flip\":0.30000000000000004}"), "{text}");
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}

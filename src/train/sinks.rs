@@ -1,0 +1,226 @@
+//! The two listeners of every run: the metrics file and the terminal.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::events::{Event, Outcome, Sink};
+use crate::error::Result;
+use crate::files::JsonlFile;
+
+/// Writes events to a file, one JSON object a line. Floats that are not finite become `null`.
+#[derive(Debug)]
+pub struct JsonLines {
+    file: JsonlFile,
+    every_steps: u64,
+}
+
+impl JsonLines {
+    /// Appends to `path`. Of the steps only the first, every `every_steps`-th and those with a loss that is not finite are
+    /// written; which ones does not depend on where a run was interrupted.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn append(path: impl Into<PathBuf>, every_steps: u64) -> Result<Self> {
+        Ok(Self { file: JsonlFile::append(path)?, every_steps: every_steps.max(1) })
+    }
+}
+
+impl Sink for JsonLines {
+    fn on(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Step { step, loss, .. } if *step != 1 && step % self.every_steps != 0 && loss.is_finite() => Ok(()),
+            _ => self.file.push(event),
+        }
+    }
+}
+
+/// Without a terminal, the least time between two step lines.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// So many unreadable images are named one by one; thousands would bury everything else.
+const BROKEN_SHOWN: u64 = 10;
+
+/// Shows a run to a person: a progress bar on a terminal, plain lines elsewhere, on standard error.
+pub struct Terminal {
+    out: Box<dyn Write>,
+    /// Whether there is a terminal to show a bar on; `bar` exists from the start to the end of the run.
+    tty: bool,
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    line_every: Duration,
+    last_line: Option<Instant>,
+    steps: u64,
+    epochs: u64,
+    broken: u64,
+}
+
+impl Terminal {
+    /// The view for this process's standard error; `quiet` leaves warnings only.
+    pub fn new(quiet: bool) -> Self {
+        let tty = !quiet && std::io::stderr().is_terminal();
+        Self { tty, quiet, ..Self::lines(std::io::stderr(), LINE_EVERY) }
+    }
+
+    /// Plain lines to any writer; a step line at most every `line_every`.
+    pub fn lines(out: impl Write + 'static, line_every: Duration) -> Self {
+        let (out, tty, bar, quiet, last_line) = (Box::new(out), false, None, false, None);
+        Self { out, tty, bar, quiet, line_every, last_line, steps: 0, epochs: 0, broken: 0 }
+    }
+
+    /// A lost terminal (a closed pipe, a dropped connection) must not end a run of days, so this one failure is let pass:
+    /// everything shown here is in the metrics file too.
+    fn say(&mut self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => drop(writeln!(self.out, "{line}").and_then(|()| self.out.flush())),
+        }
+    }
+
+    fn start(&mut self, lines: &str, step: u64) {
+        if !self.quiet {
+            self.say(lines);
+        }
+        if self.tty {
+            let style = ProgressStyle::with_template("{bar:10.cyan/dim} {pos}/{len}  {wide_msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─");
+            let bar = ProgressBar::with_draw_target(Some(self.steps), ProgressDrawTarget::stderr()).with_style(style);
+            self.bar = Some(bar.with_position(step));
+        }
+    }
+
+    fn step(&mut self, step: u64, epoch: u64, numbers: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+            bar.set_message(numbers.to_owned());
+        } else if !self.quiet && self.last_line.is_none_or(|at| at.elapsed() >= self.line_every) {
+            self.last_line = Some(Instant::now());
+            let line = format!("step {step}/{}  epoch {epoch}/{}  {numbers}", self.steps, self.epochs);
+            self.say(&line);
+        }
+    }
+
+    fn end(&mut self, line: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if !self.quiet {
+            self.say(line);
+        }
+    }
+
+    fn broken(&mut self, line: &str) {
+        self.broken += 1;
+        if self.broken <= BROKEN_SHOWN {
+            self.say(line);
+        } else if self.broken == BROKEN_SHOWN + 1 {
+            self.say("warning: further unreadable images are listed in metrics.jsonl only");
+        }
+    }
+}
+
+impl Sink for Terminal {
+    fn on(&mut self, event: &Event) -> Result<()> {
+        if let Event::Start { steps, epochs, .. } = event {
+            (self.steps, self.epochs) = (*steps, *epochs);
+        }
+        let text = text(event, self.epochs);
+        match event {
+            Event::Start { step, .. } => self.start(&text, *step),
+            Event::Step { step, epoch, .. } => self.step(*step, *epoch, &text),
+            Event::Broken { .. } => self.broken(&text),
+            Event::Warning { .. } => self.say(&text),
+            Event::End { .. } => self.end(&text),
+            Event::Checkpoint { .. } if self.bar.is_some() => {}
+            _ if self.quiet => {}
+            _ => self.say(&text),
+        }
+        Ok(())
+    }
+}
+
+/// The event in words; `pos` is the probability of the positive, `wait` the share of the time spent waiting for data. Of a
+/// step only the numbers, short enough for a bar on 80 columns.
+fn text(event: &Event, epochs: u64) -> String {
+    match event {
+        Event::Start { run, method, mixture, device, kernel, kernel_reason, images, step, steps, epochs, parameters } => {
+            let resumed = if *step > 0 { format!(", resumed at step {step}") } else { String::new() };
+            format!(
+                "{method} with mixture {mixture} on {device}\n  run      {run}{resumed}\n  kernels  {kernel} ({kernel_reason})\n  \
+                 work     {} images, {} epochs, {} steps, {} parameters",
+                grouped(*images),
+                grouped(*epochs),
+                grouped(*steps),
+                grouped(*parameters)
+            )
+        }
+        Event::Step { loss, positive_prob, images_per_s, data_wait, eta_s, .. } => format!(
+            "loss {loss:.4}  pos {positive_prob:.3}  {} img/s  wait {:.0}%  ETA {}",
+            rate(*images_per_s),
+            data_wait * 100.0,
+            duration(*eta_s)
+        ),
+        Event::Epoch { epoch, loss, positive_prob, wall_s, images_per_s, data_wait, lr, .. } => format!(
+            "epoch {epoch}/{epochs}  loss {loss:.4}  pos {positive_prob:.3}  lr {lr:.3e}  {} img/s  wait {:.0}%  {}",
+            rate(*images_per_s),
+            data_wait * 100.0,
+            duration(*wall_s)
+        ),
+        Event::Broken { name, reason, replaced_by } => {
+            format!("warning: `{name}` cannot be used ({reason}); `{replaced_by}` takes its place")
+        }
+        Event::Checkpoint { step, path } => format!("checkpoint at step {step}: {path}"),
+        Event::Warning { message } => format!("warning: {message}"),
+        Event::Knn { epoch, protocol, k, top1, best, wall_s, .. } => format!(
+            "{protocol} (k {k}) after epoch {epoch}: {:.2} % top-1, best {:.2} %, {}",
+            top1 * 100.0,
+            best * 100.0,
+            duration(*wall_s)
+        ),
+        Event::End { outcome, step, loss, wall_s, images_per_s, .. } => {
+            let (took, rate) = (duration(*wall_s), rate(*images_per_s));
+            match outcome {
+                Outcome::Finished => format!("finished {} steps in {took}: loss {loss:.4}, {rate} img/s", grouped(*step)),
+                Outcome::Interrupted => format!("interrupted at step {step} after {took}; continue with --resume auto"),
+                Outcome::Failed => format!("failed after step {step}, {took} from the start"),
+            }
+        }
+    }
+}
+
+/// `12,345`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn rate(per_s: f64) -> String {
+    if per_s >= 100.0 && per_s.is_finite() { grouped(per_s.round() as u64) } else { format!("{per_s:.1}") }
+}
+
+/// The two largest units: `45s`, `3m05s`, `1h02m`, `2d03h`.
+fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "?".to_owned();
+    }
+    let s = seconds.round() as u64;
+    match s {
+        _ if seconds < 9.95 => format!("{seconds:.1}s"),
+        0..60 => format!("{s}s"),
+        60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
+        3_600..86_400 => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86_400, s / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests;

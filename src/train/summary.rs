@@ -1,0 +1,81 @@
+//! `summary.json`: what a finished run amounts to.
+
+use serde::{Deserialize, Serialize};
+
+/// A weighted-kNN result with its protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Knn {
+    /// Neighbours.
+    pub k: usize,
+    /// Temperature of the votes.
+    pub temperature: f64,
+    /// Layer of the features.
+    pub layer: usize,
+    /// Share of correct first guesses, in percent.
+    pub top1: f64,
+    /// Share of images whose class is among the first five, in percent.
+    pub top5: f64,
+    /// The same on the other of the layers 6 and 7, top-1 in percent.
+    pub other_layer: usize,
+    /// Top-1 there.
+    pub other_top1: f64,
+}
+
+/// The kNN entry of the summary: trained beside untrained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnnSummary {
+    /// The trained encoder at the last step.
+    #[serde(flatten)]
+    pub trained: Knn,
+    /// Top-1 of the same encoder before the first step, in percent.
+    pub untrained_top1: f64,
+    /// The same on the other layer.
+    pub untrained_other_top1: f64,
+    /// Images in the bank and queries.
+    pub bank: usize,
+    /// Number of queries.
+    pub queries: usize,
+}
+
+/// The whole summary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Name of the method.
+    pub method: String,
+    /// Name of the mixture.
+    pub mixture: String,
+    /// Name of the device.
+    pub device: String,
+    /// Completed steps.
+    pub steps: u64,
+    /// Completed epochs.
+    pub epochs: u64,
+    /// Seconds of training, over all starts, evaluation excluded.
+    pub wall_s: f64,
+    /// Source images per second while training.
+    pub images_per_s: f64,
+    /// Share of the training time spent waiting for images.
+    pub data_wait: f64,
+    /// Loss of the last step.
+    pub loss_last: f64,
+    /// Images replaced because they could not be read.
+    pub broken_images: u64,
+    /// Largest resident set of the process, in MiB, if the system tells.
+    pub peak_rss_mib: Option<f64>,
+    /// Accuracy; `null` without labels or with `eval.enabled` = false.
+    pub knn: Option<KnnSummary>,
+}
+
+/// The largest resident set of this process so far, in MiB.
+pub fn peak_rss_mib() -> Option<f64> {
+    #[cfg(unix)]
+    {
+        // SAFETY: an all-zero rusage is a valid value, and getrusage only writes to it.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+        let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+        (status == 0).then(|| usage.ru_maxrss as f64 * unit / f64::from(1 << 20))
+    }
+    #[cfg(not(unix))]
+    None
+}

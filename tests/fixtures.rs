@@ -1,0 +1,81 @@
+//! Golden numbers from an independent oracle, one test per file stem. `UNMIX_FIXTURES=DIR` checks another folder of the same form,
+//! `UNMIX_TEST_DEVICES=cpu,wgpu-cpu` other devices.
+
+mod common;
+
+#[path = "fixtures/augment_checks.rs"]
+mod augment_checks;
+#[path = "fixtures/bbox_checks.rs"]
+mod bbox_checks;
+#[path = "fixtures/encoder_checks.rs"]
+mod encoder_checks;
+#[path = "fixtures/knn_checks.rs"]
+mod knn_checks;
+#[path = "fixtures/losses_checks.rs"]
+mod losses_checks;
+#[path = "fixtures/mixture_checks.rs"]
+mod mixture_checks;
+#[path = "fixtures/norm_checks.rs"]
+mod norm_checks;
+#[path = "fixtures/schedule_checks.rs"]
+mod schedule_checks;
+#[path = "fixtures/trace_checks.rs"]
+mod trace_checks;
+
+use burn::tensor::{Tensor, TensorData};
+use unmix::kernel::{MixPath, mix, reference};
+
+#[test]
+fn bbox() {
+    bbox_checks::check(&common::fixtures());
+}
+
+#[test]
+fn schedule() {
+    schedule_checks::check(&common::fixtures());
+}
+
+#[test]
+fn augment() {
+    augment_checks::check(&common::fixtures());
+}
+
+/// One body for every path: the reference on the host, then each device's paths.
+#[test]
+fn mixture() {
+    let dir = common::fixtures();
+    mixture_checks::check_with(&dir, &|images, shape, plan| reference::mix(images, shape, plan));
+    for opened in common::devices() {
+        for path in [MixPath::Reference, MixPath::Tensor] {
+            mixture_checks::check_with(&dir, &|images, shape, plan| {
+                let images = Tensor::<4>::from_data(TensorData::new(images.to_vec(), shape), &opened.device);
+                common::values(mix(images, plan, path))
+            });
+        }
+    }
+}
+
+#[test]
+fn norm() {
+    common::devices().iter().for_each(|opened| norm_checks::check(&opened.device));
+}
+
+#[test]
+fn losses() {
+    common::devices().iter().for_each(|opened| losses_checks::check(&opened.device));
+}
+
+#[test]
+fn encoder() {
+    common::devices().iter().for_each(|opened| encoder_checks::check(&opened.device));
+}
+
+#[test]
+fn trace() {
+    common::devices().iter().for_each(|opened| trace_checks::check(&opened.device));
+}
+
+#[test]
+fn knn() {
+    common::devices().iter().for_each(|opened| knn_checks::check(&opened.device));
+}

@@ -1,0 +1,166 @@
+//! The main job end to end, with the real binary: a run folder, its contents, interrupting and resuming.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Tensors;
+use common::binary::{events, json, pretrain, refuse, succeed, text, unmix};
+
+/// One whole smoke run and everything it leaves behind.
+#[test]
+fn a_run_folder_holds_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = succeed(&mut pretrain(dir.path(), &["--out", "run"]));
+    let said = text(&output);
+    for part in ["weighted kNN top-1", "trained", "untrained", "everything is in run"] {
+        assert!(said.contains(part), "no `{part}` in\n{said}");
+    }
+    let run = dir.path().join("run");
+
+    let config = json(&run.join("config.json"));
+    assert_eq!(config["run"]["device"]["name"], "cpu");
+    assert_eq!(config["run"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(config["run"]["kernels"][0]["op"], "mix");
+    assert!(!config["run"]["kernels"][0]["reason"].as_str().unwrap().is_empty());
+    assert!(config["views"]["mean"].is_array(), "the config is not resolved");
+
+    let summary = json(&run.join("summary.json"));
+    for key in ["method", "mixture", "steps", "epochs", "wall_s", "images_per_s", "data_wait", "loss_last", "knn"] {
+        assert!(!summary[key].is_null(), "no {key} in {summary}");
+    }
+    for key in ["k", "temperature", "layer", "top1", "untrained_top1"] {
+        assert!(summary["knn"][key].is_number(), "no knn.{key} in {summary}");
+    }
+    let steps = events(&run, "step");
+    let last = steps.last().unwrap();
+    assert_eq!(last["step"], summary["steps"]);
+    assert_eq!(last["loss"], summary["loss_last"]);
+    for key in ["lr", "positive_prob", "images_per_s", "data_wait", "eta_s", "epoch"] {
+        assert!(last[key].is_number(), "no {key} in {last}");
+    }
+    assert_eq!(events(&run, "epoch").len() as u64, summary["steps"].as_u64().unwrap().div_ceil(steps_per_epoch(&run)));
+    assert_eq!(events(&run, "end")[0]["outcome"], "finished");
+
+    let preview = image::open(run.join("preview.png")).unwrap().to_rgb8();
+    let colours: std::collections::HashSet<[u8; 3]> = preview.pixels().map(|p| p.0).collect();
+    assert!(preview.width() > 300 && preview.height() > 300 && colours.len() > 50, "the preview shows nothing");
+
+    let state = json(&run.join("checkpoint/state.json"));
+    assert_eq!(state["step"], summary["steps"]);
+    let tensors = Tensors::read(&run.join("checkpoint/tensors.safetensors"));
+    for name in ["query.conv1.weight", "key.layer4.1.bn2.running_var", "query.fc.bias", "queue", "velocity.conv1.weight"] {
+        assert!(tensors.floats.contains_key(name), "no {name} in the checkpoint");
+    }
+    assert!(tensors.floats.values().all(|(_, values)| values.iter().all(|v| v.is_finite())));
+
+    // The same number again from the checkpoint.
+    let output = succeed(&mut unmix(dir.path(), &["eval", "knn", "--run", "run", "--device", "cpu", "--json"]));
+    let again: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(again["top1"], summary["knn"]["top1"]);
+
+    // And the folder is not written over.
+    refuse(&mut pretrain(dir.path(), &["--out", "run"]), "run", "--resume auto");
+}
+
+fn steps_per_epoch(run: &Path) -> u64 {
+    let config = json(&run.join("config.json"));
+    let images = events(run, "start")[0]["images"].as_u64().unwrap();
+    images / config["data"]["batch"].as_u64().unwrap()
+}
+
+/// A resolved config is a config: the same run comes out of it, bit by bit.
+#[test]
+fn a_saved_config_repeats_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = ["--set", "schedule.steps=6", "--set", "eval.enabled=false", "--quiet"];
+    succeed(pretrain(dir.path(), &["--out", "a"]).args(short));
+    succeed(&mut unmix(dir.path(), &["pretrain", "--config", "a/config.json", "--out", "b", "--quiet", "--set", "data.workers=3"]));
+    same_tensors(&dir.path().join("a"), &dir.path().join("b"));
+}
+
+fn same_tensors(a: &Path, b: &Path) {
+    let read = |run: &Path| Tensors::read(&run.join("checkpoint/tensors.safetensors")).floats;
+    let (a, b) = (read(a), read(b));
+    assert_eq!(a.len(), b.len());
+    for (name, (shape, values)) in &a {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!((shape, bits(values)), (&b[name].0, bits(&b[name].1)), "{name}");
+    }
+}
+
+/// SIGTERM ends after the step, with a checkpoint; the resumed run ends with the bits of an uninterrupted one.
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_goes_on_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = ["--set", "schedule.steps=14", "--set", "log.every_steps=1", "--set", "eval.enabled=false", "--set", "mixture.name=unmix"];
+    succeed(pretrain(dir.path(), &["--out", "whole", "--quiet"]).args(settings));
+
+    let mut child = pretrain(dir.path(), &["--out", "cut"]).args(settings).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let run = dir.path().join("cut");
+    wait_for(&mut child, || run.join("metrics.jsonl").exists() && events(&run, "step").len() >= 3);
+    // SAFETY: the process is our child and has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(text(&output).contains("--resume auto"), "{}", text(&output));
+    assert_eq!(events(&run, "end")[0]["outcome"], "interrupted");
+    let stopped = json(&run.join("checkpoint/state.json"))["step"].as_u64().unwrap();
+    assert!((3..14).contains(&stopped), "stopped at {stopped}");
+
+    succeed(pretrain(dir.path(), &["--out", "cut", "--resume", "auto", "--quiet"]).args(settings));
+    same_tensors(&dir.path().join("whole"), &run);
+    let losses = |run: &Path| events(run, "step").iter().map(|s| (s["step"].as_u64(), s["loss"].as_f64())).collect::<Vec<_>>();
+    assert_eq!(losses(&dir.path().join("whole")), losses(&run));
+}
+
+fn wait_for(child: &mut Child, ready: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
+        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get going");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A loss that is not finite stops before the update, names metric and step, and leaves the checkpoint as it was.
+#[test]
+fn a_non_finite_loss_stops_before_the_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--out", "run", "--set", "optim.lr=1e30", "--set", "eval.enabled=false", "--set", "checkpoint.every_steps=1", "--quiet"];
+    let output = pretrain(dir.path(), &args).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`loss` is") && said.contains("at step ") && said.contains("hint: "), "{said}");
+    let run = dir.path().join("run");
+    let failed: u64 = said.split("at step ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
+    assert_eq!(json(&run.join("checkpoint/state.json"))["step"].as_u64().unwrap() + 1, failed);
+    assert_eq!(events(&run, "end")[0]["outcome"], "failed");
+}
+
+/// `config show` prints what a run would see, and every shipped config is valid.
+#[test]
+fn every_shipped_config_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for entry in std::fs::read_dir(common::binary::root().join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "json") {
+            let said = succeed(&mut unmix(dir.path(), &["config", "check", path.to_str().unwrap()]));
+            assert!(text(&said).contains(": ok"));
+            let about = &json(&path)["about"];
+            for key in ["source", "command", "hardware", "time", "expectation"] {
+                assert!(about[key].as_str().is_some_and(|text| text.len() > 3), "{}: about.{key}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 12, "{count} configs");
+    let said = succeed(&mut unmix(dir.path(), &["config", "show", "--config", common::binary::smoke().to_str().unwrap(), "--set", "seed=77"]));
+    let shown: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(shown["seed"], 77);
+    assert!(shown["optim"]["momentum"].is_number());
+}
