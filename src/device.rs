@@ -194,7 +194,10 @@ fn open_wgpu(software: bool) -> Result<Opened> {
     let kind = if software { DeviceKind::Cpu } else { DeviceKind::DefaultDevice };
     let device = pollster::block_on(Device::wgpu_options().device_kind(kind.clone()).init_async())
         .or_else(|error| reopened(kind, &error))
-        .map_err(|error| Error::input(format!("the adapter `{}` cannot be used: {error}", about.name)).hint("update its driver, or use --device cpu"))?;
+        .map_err(|error| {
+            Error::input(format!("the adapter `{}` cannot be used: {error}", about.name))
+                .hint("update its driver, or use --device cpu")
+        })?;
     let compiler = compiler_of(&device);
     Ok(Opened {
         device,

@@ -42,6 +42,8 @@ impl Error {
             K::NotFound => base.hint("check the path; relative paths start at the current directory"),
             K::PermissionDenied => base.hint("check the permissions of the file and of its folder"),
             K::StorageFull | K::QuotaExceeded => base.hint("free some space, or choose another folder with --out"),
+            K::NotADirectory => base.hint("a file stands where a folder should be: check the path"),
+            K::IsADirectory => base.hint("a folder stands where a file should be: check the path"),
             K::ReadOnlyFilesystem => base.hint("choose a writable folder with --out"),
             _ => base,
         }

@@ -189,8 +189,13 @@ mod tests {
         let first = |seed, purpose, path: &[u64]| Stream::new(seed, purpose, path).next_u64();
         let base = first(1, Purpose::View, &[2, 3]);
         assert_eq!(base, first(1, Purpose::View, &[2, 3]));
-        for other in [first(2, Purpose::View, &[2, 3]), first(1, Purpose::Order, &[2, 3]), first(1, Purpose::View, &[3, 2]),
-            first(1, Purpose::View, &[2, 3, 0]), first(1, Purpose::View, &[2])] {
+        for other in [
+            first(2, Purpose::View, &[2, 3]),
+            first(1, Purpose::Order, &[2, 3]),
+            first(1, Purpose::View, &[3, 2]),
+            first(1, Purpose::View, &[2, 3, 0]),
+            first(1, Purpose::View, &[2]),
+        ] {
             assert_ne!(base, other);
         }
     }

@@ -31,7 +31,12 @@ fn first_losses_agree() {
             let got = first_losses(&opened.info.name, &[mixture]);
             for (step, (got, cpu)) in got.iter().zip(&cpu).enumerate() {
                 let off = (got - cpu).abs() / cpu.abs();
-                assert!(off <= 1e-3, "{mixture}: step {} on {}: {got}, on the CPU {cpu}, off by {off:e}", step + 1, opened.info.name);
+                assert!(
+                    off <= 1e-3,
+                    "{mixture}: step {} on {}: {got}, on the CPU {cpu}, off by {off:e}",
+                    step + 1,
+                    opened.info.name
+                );
             }
         }
     }
@@ -42,7 +47,7 @@ fn first_losses_agree() {
 fn a_missing_device_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     #[cfg(not(feature = "cuda"))]
-    common::binary::refuse(pretrain(dir.path(), &["--set", "seed=1"]).args(["--device", "cuda"]).env_remove("X"), "no CUDA backend", "--features cuda");
+    common::binary::refuse(&mut pretrain(dir.path(), &["--device", "cuda"]), "no CUDA backend", "--features cuda");
     common::binary::refuse(
         common::binary::unmix(dir.path(), &["pretrain", "--device", "wgpuu", "--config"]).arg(common::binary::smoke()),
         "no device `wgpuu`",

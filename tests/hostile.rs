@@ -53,8 +53,8 @@ fn a_config_that_is_not_json() {
 #[test]
 fn an_unknown_key_names_the_nearest() {
     let dir = temp();
-    refuse(&mut pretrain(dir.path(), &["--set", "optim.momentun=0.5"]), "did you mean `optim.momentum`", "schema");
-    refuse(&mut pretrain(dir.path(), &["--set", "method.temprature=0.5"]), "did you mean `method.temperature`", "schema");
+    refuse(&mut pretrain(dir.path(), &["--set", "optim.momentun=0.5"]), "did you mean `momentum`", "schema");
+    refuse(&mut pretrain(dir.path(), &["--set", "method.temprature=0.5"]), "did you mean `temperature`", "schema");
 }
 
 #[test]
@@ -127,7 +127,9 @@ fn truncated_gzip() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&vec![3u8; 100_000]).unwrap();
     let packed = packed.finish().unwrap();
-    for name in ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"] {
+    for name in
+        ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
+    {
         fs::write(root.join(name), &packed[..packed.len() / 2]).unwrap();
     }
     refuse_source(dir.path(), r#"{"name":"idx","root":"idx"}"#, ".gz", "");
@@ -164,7 +166,8 @@ fn broken_images() {
     assert!(["zero.jpg", "garbage.jpg", "huge.png"].iter().any(|name| said.contains(name)), "{said}");
 
     fs::remove_dir_all(dir.path().join("run")).unwrap();
-    let mut command = pretrain(dir.path(), &["--set", "schedule.steps=8", "--set", "data.max_broken=0.2", "--set", "data.batch=32"]);
+    let mut command =
+        pretrain(dir.path(), &["--set", "schedule.steps=8", "--set", "data.max_broken=0.2", "--set", "data.batch=32"]);
     common::binary::succeed(command.args(source(r#"{"name":"folder","root":"data"}"#)));
     let run = dir.path().join("run");
     let broken = common::binary::events(&run, "broken");
@@ -249,10 +252,13 @@ fn a_full_disk() {
         eprintln!("no right to mount a small disk: not tested here");
         return;
     }
-    let output = unmix(dir.path(), &["pretrain", "--device", "cpu", "--quiet", "--out", "disk/run", "--set", "schedule.steps=2", "--config"])
-        .arg(smoke())
-        .output()
-        .unwrap();
+    let output = unmix(
+        dir.path(),
+        &["pretrain", "--device", "cpu", "--quiet", "--out", "disk/run", "--set", "schedule.steps=2", "--config"],
+    )
+    .arg(smoke())
+    .output()
+    .unwrap();
     let leftovers: Vec<_> = fs::read_dir(disk.join("run")).map(|d| d.map(|e| e.unwrap().file_name()).collect()).unwrap_or_default();
     let unmounted = std::process::Command::new("umount").arg(&disk).output().unwrap();
     let said = common::binary::text(&output);

@@ -96,10 +96,12 @@ fn same_tensors(a: &Path, b: &Path) {
 #[test]
 fn a_stopped_run_goes_on_exactly() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = ["--set", "schedule.steps=14", "--set", "log.every_steps=1", "--set", "eval.enabled=false", "--set", "mixture.name=unmix"];
+    let settings =
+        ["--set", "schedule.steps=14", "--set", "log.every_steps=1", "--set", "eval.enabled=false", "--set", "mixture.name=unmix"];
     succeed(pretrain(dir.path(), &["--out", "whole", "--quiet"]).args(settings));
 
-    let mut child = pretrain(dir.path(), &["--out", "cut"]).args(settings).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        pretrain(dir.path(), &["--out", "cut"]).args(settings).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let run = dir.path().join("cut");
     wait_for(&mut child, || run.join("metrics.jsonl").exists() && events(&run, "step").len() >= 3);
     // SAFETY: the process is our child and has not been waited for.
@@ -130,7 +132,8 @@ fn wait_for(child: &mut Child, ready: impl Fn() -> bool) {
 #[test]
 fn a_non_finite_loss_stops_before_the_update() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["--out", "run", "--set", "optim.lr=1e30", "--set", "eval.enabled=false", "--set", "checkpoint.every_steps=1", "--quiet"];
+    let args =
+        ["--out", "run", "--set", "optim.lr=1e30", "--set", "eval.enabled=false", "--set", "checkpoint.every_steps=1", "--quiet"];
     let output = pretrain(dir.path(), &args).output().unwrap();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -159,7 +162,10 @@ fn every_shipped_config_is_valid() {
         }
     }
     assert!(count >= 12, "{count} configs");
-    let said = succeed(&mut unmix(dir.path(), &["config", "show", "--config", common::binary::smoke().to_str().unwrap(), "--set", "seed=77"]));
+    let said = succeed(&mut unmix(
+        dir.path(),
+        &["config", "show", "--config", common::binary::smoke().to_str().unwrap(), "--set", "seed=77"],
+    ));
     let shown: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!(shown["seed"], 77);
     assert!(shown["optim"]["momentum"].is_number());

@@ -50,7 +50,8 @@ impl Knn {
     fn run(&self) -> Result<ExitCode> {
         let file = self.run.join("config.json");
         if !RunDir::holds_run(&self.run) || !file.exists() {
-            return Err(Error::input(format!("`{}` holds no run", self.run.display())).hint("name the folder that `unmix pretrain` printed"));
+            return Err(Error::input(format!("`{}` holds no run", self.run.display()))
+                .hint("name the folder that `unmix pretrain` printed"));
         }
         let mut value = layer::read(&file)?;
         self.set.iter().try_for_each(|setting| layer::set(&mut value, setting))?;

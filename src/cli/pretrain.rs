@@ -24,13 +24,13 @@ pub struct Pretrain {
     #[command(flatten)]
     config: ConfigArgs,
     /// auto, cpu, wgpu, wgpu-cpu, cuda or cuda:INDEX; short for --set device=...
-    #[arg(long)]
+    #[arg(long, overrides_with = "device")]
     device: Option<String>,
     /// Folder of the run; a new one under runs/ by default.
-    #[arg(long)]
+    #[arg(long, overrides_with = "out")]
     out: Option<PathBuf>,
     /// `auto` goes on if the run folder holds a checkpoint, a path goes on from that run, `never` starts anew.
-    #[arg(long, value_name = "auto|PATH|never")]
+    #[arg(long, value_name = "auto|PATH|never", overrides_with = "resume")]
     resume: Option<String>,
     /// No progress on the terminal, only the result.
     #[arg(long)]
@@ -52,7 +52,8 @@ impl Pretrain {
         crate::train::jobs::Length::of(&config, train.len())?;
         let device = device::open(&config.device)?;
         let (dir, checkpoint) = open_dir(&config, &self.config.config)?;
-        let mut sinks = Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?), Box::new(Terminal::new(self.quiet))]);
+        let mut sinks =
+            Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?), Box::new(Terminal::new(self.quiet))]);
         match &checkpoint {
             None => write_config(&dir, &config, &device)?,
             Some(checkpoint) => {
@@ -90,9 +91,11 @@ fn test_split(config: &RunConfig, train: &dyn Source) -> Result<Option<Arc<dyn S
             .detail(train.describe())
             .hint("point data.source.root at the folder that holds the class folders, or set eval.enabled=false"));
     }
-    config.data.open(Split::Test, config.seed).map(Some).map_err(|error| {
-        error.hint("set eval.enabled=false to train without the kNN measurement")
-    })
+    config
+        .data
+        .open(Split::Test, config.seed)
+        .map(Some)
+        .map_err(|error| error.hint("set eval.enabled=false to train without the kNN measurement"))
 }
 
 /// A new folder, or that of the run to go on with.
@@ -111,7 +114,8 @@ fn open_dir(config: &RunConfig, file: &Path) -> Result<(RunDir, Option<Checkpoin
         }
         path => {
             if config.out.as_ref().is_some_and(|out| out != Path::new(path)) {
-                return Err(Error::input("`out` and `resume` name two different folders").hint("a resumed run goes on in its own folder: leave --out away"));
+                return Err(Error::input("`out` and `resume` name two different folders")
+                    .hint("a resumed run goes on in its own folder: leave --out away"));
             }
             reopen(PathBuf::from(path))
         }

@@ -178,7 +178,7 @@ impl<P: Send + 'static> Loader<P> {
             return Ok(batch);
         }
         let share = 100.0 * self.max_broken;
-        let error = Error::run(format!("{found} of {images} images cannot be read, more than the {share} % allowed"));
+        let error = Error::input(format!("{found} of {images} images cannot be read, more than the {share} % allowed"));
         let error =
             self.broken.values().take(3).fold(error, |error, reason| error.detail(reason.lines().next().unwrap_or_default()));
         Err(error.hint("mend or remove these files, or raise `data.max_broken`"))

@@ -30,12 +30,14 @@ fn apply(own: Tensor<4>, source: &Tensor<4>, rows: &[Row]) -> Tensor<4> {
     let mut out = if rows.iter().all(|row| row.own_scale == 1.0) { own } else { own * column(&|row| row.own_scale) };
 
     if any(Kind::Blend) || any(Kind::Paste) {
-        let partners: Vec<i32> =
-            rows.iter().enumerate().map(|(i, row)| if matches!(row.kind, Kind::Blend | Kind::Paste) { row.partner as i32 } else { i as i32 }).collect();
+        let partners: Vec<i32> = rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| if matches!(row.kind, Kind::Blend | Kind::Paste) { row.partner as i32 } else { i as i32 })
+            .collect();
         let other = source.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(partners, [rows.len()]), &device));
         if any(Kind::Blend) {
-            let blended =
-                out.clone() * column(&|row| row.lambda) + other.clone() * column(&|row| 1.0 - row.lambda);
+            let blended = out.clone() * column(&|row| row.lambda) + other.clone() * column(&|row| 1.0 - row.lambda);
             let mask = row_mask(rows, &device, |row| row.kind == Kind::Blend).expand(dims);
             out = out.mask_where(mask, blended);
         }

@@ -243,8 +243,11 @@ impl Method for Moco {
         let cursor = state.get("queue_cursor").and_then(|c| c.try_to_vec::<f32>().ok()).ok_or_else(missing)?[0] as usize;
         let want = self.queue.rows().dims().to_vec();
         if rows.shape().to_vec() != want || cursor >= want[0] {
-            return Err(Error::input(format!("the checkpoint's queue is {:?} at row {cursor}, the config's {want:?}", rows.shape()))
-                .hint("`method.memory.size` and `model.head.dim` must be those of the checkpoint"));
+            return Err(Error::input(format!(
+                "the checkpoint's queue is {:?} at row {cursor}, the config's {want:?}",
+                rows.shape()
+            ))
+            .hint("`method.memory.size` and `model.head.dim` must be those of the checkpoint"));
         }
         self.query = state::load(self.query.clone(), &part("query."))?;
         self.key = state::load(self.key.clone(), &part("key."))?;

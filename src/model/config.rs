@@ -120,9 +120,7 @@ impl ModelConfig {
         if !(self.width > 0.0 && self.width <= 16.0) {
             out.push(format!("`{at}.width` is {}, must be in (0, 16]", self.width));
         }
-        for (key, value) in
-            [("stem_channels", self.stem_channels), ("head.dim", self.head.dim), ("bn_splits", self.bn_splits)]
-        {
+        for (key, value) in [("stem_channels", self.stem_channels), ("head.dim", self.head.dim), ("bn_splits", self.bn_splits)] {
             if value == 0 {
                 out.push(format!("`{at}.{key}` is 0, must be at least 1"));
             }

@@ -75,11 +75,7 @@ impl Sgd {
         let (momentum, decay) = (self.config.momentum, self.config.weight_decay);
         map_values(model, &mut |name, weight| {
             let Some(gradient) = found.remove(name) else { return weight };
-            let gradient = if decay > 0.0 && self.decays(name, &weight) {
-                gradient + weight.0.clone().mul_scalar(decay)
-            } else {
-                gradient
-            };
+            let gradient = if decay > 0.0 && self.decays(name) { gradient + weight.0.clone().mul_scalar(decay) } else { gradient };
             let velocity = match self.velocity.remove(name) {
                 Some(old) => old.0.mul_scalar(momentum) + gradient,
                 None => gradient,
@@ -89,7 +85,7 @@ impl Sgd {
         })
     }
 
-    fn decays(&self, name: &str, _weight: &AnyTensor) -> bool {
+    fn decays(&self, name: &str) -> bool {
         let norm = name.split('.').any(|part| part.starts_with("bn")) || name.contains("downsample.1.");
         let bias = name.ends_with(".bias");
         !self.config.no_decay.iter().any(|rule| match rule {

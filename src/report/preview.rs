@@ -96,7 +96,8 @@ fn clean_tile(bytes: &[u8], row: usize, (height, width): (usize, usize)) -> RgbI
 /// One normalised image of `[n, 3, h, w]`, back to bytes.
 fn tile(images: &Tensor<4>, row: usize, norm: &Normalization) -> RgbImage {
     let [_, c, height, width] = images.dims();
-    let values = images.clone().slice([row..row + 1, 0..c, 0..height, 0..width]).into_data().try_to_vec::<f32>().expect("images are f32");
+    let values =
+        images.clone().slice([row..row + 1, 0..c, 0..height, 0..width]).into_data().try_to_vec::<f32>().expect("images are f32");
     let plane = height * width;
     let byte = |channel: usize, p: usize| {
         ((values[channel * plane + p] * norm.std[channel] + norm.mean[channel]) * 255.0).round().clamp(0.0, 255.0) as u8

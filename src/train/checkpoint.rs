@@ -86,12 +86,17 @@ impl Checkpoint {
     pub fn read(folder: &Path) -> Result<Self> {
         files::recover_dir(folder)?;
         let path = folder.join(STATE);
-        let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e).hint("a run writes its first checkpoint at its first interval"))?;
+        let text = std::fs::read(&path)
+            .map_err(|e| Error::io("read", &path, &e).hint("a run writes its first checkpoint at its first interval"))?;
         let state: State = serde_json::from_slice(&text)
             .map_err(|e| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("start the run anew"))?;
         if state.format > FORMAT {
-            return Err(Error::input(format!("`{}` has form {}, this program reads up to {FORMAT}", folder.display(), state.format))
-                .hint(format!("it was written by unmix {}", state.version)));
+            return Err(Error::input(format!(
+                "`{}` has form {}, this program reads up to {FORMAT}",
+                folder.display(),
+                state.format
+            ))
+            .hint(format!("it was written by unmix {}", state.version)));
         }
         Ok(Self { state, tensors: read_tensors(&folder.join(TENSORS))? })
     }
@@ -107,7 +112,9 @@ pub fn write_tensors(path: &Path, tensors: &StateDict) -> Result<()> {
         tensors.iter().map(|(name, data)| (name, (data.shape().to_vec(), data.as_bytes()))).collect();
     let views = bytes
         .iter()
-        .map(|(name, (shape, bytes))| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| broken(&e))?)))
+        .map(|(name, (shape, bytes))| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| broken(&e))?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let packed = safetensors::serialize(views, None).map_err(|e| broken(&e))?;
     files::write_atomic(path, &packed)
@@ -119,7 +126,8 @@ pub fn write_tensors(path: &Path, tensors: &StateDict) -> Result<()> {
 /// A missing or damaged file, tensors that are not f32.
 pub fn read_tensors(path: &Path) -> Result<StateDict> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    let damaged = |e: &dyn std::fmt::Display| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("restore it from a copy");
+    let damaged =
+        |e: &dyn std::fmt::Display| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("restore it from a copy");
     let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
     let mut out = StateDict::new();
     for (name, view) in file.tensors() {

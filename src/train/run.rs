@@ -88,26 +88,19 @@ impl Session {
     /// # Errors
     /// A non-finite loss (before it can touch the weights), a failing device, disk or dataset. The last checkpoint stays valid.
     pub fn run(mut self, checkpoint: Option<Checkpoint>, stop: &AtomicBool) -> Result<Ended> {
-        let outcome = self.train(checkpoint, stop);
+        let mut running = self.start(checkpoint)?;
+        let outcome = self.train(&mut running, stop);
         if outcome.is_err() {
             // The first error is the one to report; a sink that fails now has nothing to add.
-            let _ = self.sinks.on(&Event::End {
-                outcome: EndKind::Failed,
-                step: 0,
-                epoch: 0,
-                loss: f64::NAN,
-                wall_s: 0.0,
-                images_per_s: 0.0,
-            });
+            let _ = self.end(&running, EndKind::Failed);
         }
         outcome
     }
 
-    fn train(&mut self, checkpoint: Option<Checkpoint>, stop: &AtomicBool) -> Result<Ended> {
+    fn train(&mut self, running: &mut Running, stop: &AtomicBool) -> Result<Ended> {
         let length = Length::of(&self.config, self.train.len())?;
         let upload = self.upload();
-        let mut running = self.start(checkpoint)?;
-        self.announce(&running, length)?;
+        self.announce(running, length)?;
         if running.state.step == 0 {
             running.state.untrained = self.measure(&running.method.encoder())?;
         }
@@ -124,14 +117,14 @@ impl Session {
             if running.state.step == running.first {
                 preview::save(&self.dir.preview(), self.config.log.preview, self.train.as_ref(), &batch, &upload)?;
             }
-            self.step(&mut running, &upload, &batch, length, loader.waited().as_secs_f64())?;
+            self.step(running, &upload, &batch, length, loader.waited().as_secs_f64())?;
             loader.recycle(batch.views);
             let stopping = stop.load(Ordering::SeqCst) && running.state.step < length.steps;
             if stopping || self.checkpoint_due(running.state.step, length) {
-                self.save(&mut running)?;
+                self.save(running)?;
             }
             if stopping {
-                return self.interrupted(&running);
+                return self.interrupted(running);
             }
         }
         let waited = loader.waited().as_secs_f64();
@@ -284,9 +277,9 @@ impl Session {
         })
     }
 
-    fn finish(&mut self, run: Running, waited: f64) -> Result<Ended> {
+    fn finish(&mut self, run: &Running, waited: f64) -> Result<Ended> {
         let seconds = run.trained_s();
-        self.end(&run, EndKind::Finished)?;
+        self.end(run, EndKind::Finished)?;
         let trained = self.measure(&run.method.encoder())?;
         let knn = trained.zip(run.state.untrained.clone()).map(|(trained, untrained)| KnnSummary {
             trained,
@@ -352,7 +345,13 @@ const VELOCITY: &str = "velocity.";
 ///
 /// # Errors
 /// Unlabelled data, or data of one class, for which the result would say nothing.
-pub fn knn(encoder: &Encoder, bank: &Arc<dyn Source>, queries: &Arc<dyn Source>, how: &Extraction, config: &KnnConfig) -> Result<Knn> {
+pub fn knn(
+    encoder: &Encoder,
+    bank: &Arc<dyn Source>,
+    queries: &Arc<dyn Source>,
+    how: &Extraction,
+    config: &KnnConfig,
+) -> Result<Knn> {
     let classes = bank.classes().len();
     if classes < 2 {
         return Err(Error::input(format!("kNN needs labels of at least 2 classes, the data has {classes}"))
@@ -382,7 +381,8 @@ pub fn knn(encoder: &Encoder, bank: &Arc<dyn Source>, queries: &Arc<dyn Source>,
 fn read_back(outcome: &Outcome) -> Result<Read> {
     let scalars = [outcome.loss.clone().inner(), outcome.positive.clone()];
     let all: Vec<Tensor<1>> = scalars.into_iter().chain(outcome.parts.iter().map(|(_, part)| part.clone())).collect();
-    let data = pollster::block_on(Tensor::cat(all, 0).into_data_async()).map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
+    let data =
+        pollster::block_on(Tensor::cat(all, 0).into_data_async()).map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
     let values = data.try_to_vec::<f32>().map_err(|e| Error::run(format!("the device returned no f32: {e:?}")))?;
     let parts = outcome.parts.iter().zip(&values[2..]).map(|((name, _), &value)| ((*name).to_owned(), f64::from(value))).collect();
     Ok(Read { loss: values[0].into(), positive: values[1].into(), parts })

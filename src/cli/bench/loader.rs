@@ -73,7 +73,10 @@ impl LoaderBench {
             let (n, batch) = (source.len(), self.batch);
             let jobs = (0..n * repeat).step_by(batch).map(move |from| Job {
                 items: (from..(from + batch).min(n * repeat))
-                    .map(|i| Item { index: (i % n) as u32, streams: (0..2).map(|v| Stream::new(1, Purpose::View, &[0, i as u64, v])).collect() })
+                    .map(|i| Item {
+                        index: (i % n) as u32,
+                        streams: (0..2).map(|v| Stream::new(1, Purpose::View, &[0, i as u64, v])).collect(),
+                    })
                     .collect(),
                 payload: (),
             });

@@ -65,11 +65,20 @@ impl Step {
         let model = self.model()?;
         let precision: Precision = serde_json::from_value(self.precision.clone().into())
             .map_err(|_| Error::input(format!("there is no precision `{}`", self.precision)).hint("known here: f32"))?;
-        if self.steps == 0 || self.batch == 0 || self.size == 0 || self.splits == 0 || !self.batch.is_multiple_of(self.splits.max(1)) {
+        if self.steps == 0
+            || self.batch == 0
+            || self.size == 0
+            || self.splits == 0
+            || !self.batch.is_multiple_of(self.splits.max(1))
+        {
             return Err(Error::input("--steps, --batch, --size and --splits must be at least 1, and --splits must divide --batch"));
         }
         let opened = device::open(&self.device)?;
-        let config = MocoConfig { memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() }, temperature: 0.2, ..MocoConfig::default() };
+        let config = MocoConfig {
+            memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() },
+            temperature: 0.2,
+            ..MocoConfig::default()
+        };
         let mut method = MethodConfig::Moco(config).init(&model, 1, &opened.device);
         let mut optimizer = Sgd::new(SgdConfig::default());
         let views: Vec<Tensor<4>> = (0..2).map(|view| self.images(view, &opened.device)).collect();
@@ -83,7 +92,8 @@ impl Step {
             }
         }
         let (median, min, max) = super::spread(whole);
-        let phases: Map<_, _> = PHASES.iter().zip(phases).map(|(name, times)| ((*name).to_owned(), super::spread(times).0.into())).collect();
+        let phases: Map<_, _> =
+            PHASES.iter().zip(phases).map(|(name, times)| ((*name).to_owned(), super::spread(times).0.into())).collect();
         let images_per_s = self.batch as f64 / median;
         if self.json {
             super::super::print_json(&json!({
@@ -101,7 +111,9 @@ impl Step {
                 opened.info.name,
                 peak_mib(&opened).map_or("unknown".to_owned(), |mib| format!("{mib:.0}"))
             ));
-            phases.iter().for_each(|(name, time)| super::super::print(&format!("  {name:10} {:.4} s", time.as_f64().unwrap_or(f64::NAN))));
+            phases
+                .iter()
+                .for_each(|(name, time)| super::super::print(&format!("  {name:10} {:.4} s", time.as_f64().unwrap_or(f64::NAN))));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -111,7 +123,9 @@ impl Step {
             Some((name, "cifar")) => (name, Stem::Cifar),
             None => (self.arch.as_str(), Stem::Imagenet),
             Some((_, stem)) => {
-                return Err(Error::input(format!("`{stem}` is no stem")).hint("write resnet18-cifar, or resnet18 for the ImageNet stem"));
+                return Err(
+                    Error::input(format!("`{stem}` is no stem")).hint("write resnet18-cifar, or resnet18 for the ImageNet stem")
+                );
             }
         };
         let name: ModelName = serde_json::from_value(name.into()).map_err(|_| {
@@ -158,5 +172,9 @@ fn one_step(method: &mut dyn Method, optimizer: &mut Sgd, views: Vec<Tensor<4>>,
 
 /// Memory of the device where it tells, otherwise of the process.
 fn peak_mib(opened: &Opened) -> Option<f64> {
-    if opened.info.on_host() { peak_rss_mib() } else { opened.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64 / f64::from(1 << 20)) }
+    if opened.info.on_host() {
+        peak_rss_mib()
+    } else {
+        opened.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64 / f64::from(1 << 20))
+    }
 }
