@@ -49,7 +49,7 @@ pub fn ingest(bytes: &[u8], dims: [usize; 4], norm: &Normalization, device: &Dev
     let words = Tensor::<1, Int>::from_data(TensorData::new(words, [count]), device);
     let byte = |shift: u32| words.clone().bitwise_right_shift_scalar(shift as i32).bitwise_and_scalar(255).reshape([count, 1]);
     let unpacked = Tensor::cat(vec![byte(0), byte(8), byte(16), byte(24)], 1).reshape([count * 4]);
-    let images = unpacked.slice([0..bytes.len()]).float().reshape(dims);
+    let images = unpacked.narrow(0, 0, bytes.len()).float().reshape(dims);
     let affine = norm.affine();
     let channel = |pick: fn(&(f32, f32)) -> f32| {
         Tensor::<4>::from_data(TensorData::new(affine.iter().map(pick).collect::<Vec<_>>(), [1, 3, 1, 1]), device)
