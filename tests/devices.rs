@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::binary::{events, json, pretrain, succeed};
+use common::binary::{events, json, succeed};
 
 /// Losses of the first five steps of the smoke config.
 fn first_losses(device: &str, extra: &[&str]) -> Vec<f64> {
@@ -47,7 +47,7 @@ fn first_losses_agree() {
 fn a_missing_device_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     #[cfg(not(feature = "cuda"))]
-    common::binary::refuse(&mut pretrain(dir.path(), &["--device", "cuda"]), "no CUDA backend", "--features cuda");
+    common::binary::refuse(&mut common::binary::pretrain(dir.path(), &["--device", "cuda"]), "no CUDA backend", "--features cuda");
     common::binary::refuse(
         common::binary::unmix(dir.path(), &["pretrain", "--device", "wgpuu", "--config"]).arg(common::binary::smoke()),
         "no device `wgpuu`",
