@@ -26,7 +26,7 @@ pub(super) fn luma(red: u8, green: u8, blue: u8) -> u32 {
     (19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue) + 32_768) >> 16
 }
 
-/// Three equal channels of [`luma`].
+/// Three equal channels of the ITU-R 601-2 luma, in the integer form of PIL.
 pub fn gray(planes: &mut Planes<'_>) {
     let [red, green, blue] = planes.channels();
     spread(red, green, blue);
