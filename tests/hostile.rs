@@ -53,8 +53,16 @@ fn a_config_that_is_not_json() {
 #[test]
 fn an_unknown_key_names_the_nearest() {
     let dir = temp();
-    refuse(&mut pretrain(dir.path(), &["--set", "optim.momentun=0.5"]), "`optim.momentun`: unknown key; did you mean `momentum`?", "schema");
-    refuse(&mut pretrain(dir.path(), &["--set", "method.temprature=0.5"]), "`method.temprature`: unknown key; did you mean `temperature`?", "schema");
+    refuse(
+        &mut pretrain(dir.path(), &["--set", "optim.momentun=0.5"]),
+        "`optim.momentun`: unknown key; did you mean `momentum`?",
+        "schema",
+    );
+    refuse(
+        &mut pretrain(dir.path(), &["--set", "method.temprature=0.5"]),
+        "`method.temprature`: unknown key; did you mean `temperature`?",
+        "schema",
+    );
 }
 
 #[test]
