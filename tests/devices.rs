@@ -21,7 +21,8 @@ fn first_losses(device: &str, extra: &[&str]) -> Vec<f64> {
     losses
 }
 
-/// Within 1e-3 relative of the CPU, for both kinds of mixture; the CPU itself repeats its bits.
+/// Within 1e-3 relative of the CPU, for both kinds of mixture; the CPU itself repeats its bits. The bound is that of the project's
+/// promise; at the config's rate the observed difference grows from 1e-6 to some 1e-4 over the five steps (docs/LOG.md).
 #[test]
 fn first_losses_agree() {
     for mixture in ["mixture.name=im", "mixture.name=unmix"] {

@@ -79,7 +79,7 @@ fn all_values_out_of_range_at_once() {
 #[test]
 fn plain_batch_norm_must_be_asked_for() {
     let dir = temp();
-    refuse(&mut pretrain(dir.path(), &["--set", "data.batch=30"]), "model.bn_splits", "schema");
+    refuse(&mut pretrain(dir.path(), &["--set", "data.batch=31"]), "model.bn_splits", "schema");
 }
 
 #[test]
