@@ -4,7 +4,9 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::error::{Error, Result, nearest};
-use crate::kernel::MixPath;
+use crate::kernel::choice::CPU_COMPILER;
+use crate::kernel::inputs::Target;
+use crate::kernel::{Kernels, KernelsConfig};
 
 /// The names `--device` takes; `cuda:1` and the like choose a card.
 pub const NAMES: [&str; 5] = ["auto", "cpu", "wgpu", "wgpu-cpu", "cuda"];
@@ -18,6 +20,30 @@ pub struct Opened {
     pub info: DeviceInfo,
 }
 
+impl Opened {
+    /// With the default kernel paths.
+    fn new(device: Device, name: String, description: String, compiler: String, limits: Vec<(String, u64)>) -> Result<Self> {
+        let kernels = Kernels::choose(&KernelsConfig::default(), &compiler)?;
+        Ok(Self { device, info: DeviceInfo { name, description, compiler, kernels, limits } })
+    }
+
+    /// Where and how images are made and mixed.
+    pub fn target(&self) -> Target {
+        let Kernels { mix, ingest } = &self.info.kernels;
+        let largest_tensor = self.info.largest_tensor();
+        Target { device: self.device.clone(), mix: mix.path, ingest: ingest.path, largest_tensor }
+    }
+
+    /// The same device with the kernel paths that a config asks for.
+    ///
+    /// # Errors
+    /// A path that cannot run on the device.
+    pub fn with_kernels(mut self, wanted: &KernelsConfig) -> Result<Self> {
+        self.info.kernels = Kernels::choose(wanted, &self.info.compiler)?;
+        Ok(self)
+    }
+}
+
 /// What is known about a device, for `unmix devices` and for the run's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeviceInfo {
@@ -27,10 +53,8 @@ pub struct DeviceInfo {
     pub description: String,
     /// Burn's backend and the compiler of its kernels.
     pub compiler: String,
-    /// The path the mixture takes here.
-    pub mixture_path: MixPath,
-    /// Why.
-    pub mixture_reason: String,
+    /// The paths our kernels take here, and why.
+    pub kernels: Kernels,
     /// Limits that matter to us, for example the largest buffer, in bytes.
     pub limits: Vec<(String, u64)>,
 }
@@ -40,7 +64,15 @@ impl DeviceInfo {
     pub fn on_host(&self) -> bool {
         self.name == "cpu"
     }
+
+    /// The largest tensor that the device can hold, in bytes; `None` where only its memory limits it.
+    pub fn largest_tensor(&self) -> Option<u64> {
+        self.limits.iter().find(|(name, _)| name == LARGEST_BINDING).map(|(_, bytes)| *bytes)
+    }
 }
+
+/// The limit of wgpu that caps a tensor.
+const LARGEST_BINDING: &str = "max_storage_buffer_binding_size";
 
 /// A device that cannot be used, and what is missing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -50,8 +82,6 @@ pub struct Unusable {
     /// What is missing.
     pub reason: String,
 }
-
-const TENSOR_REASON: &str = "plain tensor operations run on every backend; the hand-written kernels are not part of this version";
 
 /// Opens a device by name.
 ///
@@ -98,17 +128,9 @@ fn open_first() -> Result<Opened> {
 #[cfg(feature = "flex")]
 fn open_flex() -> Result<Opened> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Opened {
-        device: Device::flex(),
-        info: DeviceInfo {
-            name: "cpu".into(),
-            description: format!("{} with {threads} threads", std::env::consts::ARCH),
-            compiler: "flex (rustc)".into(),
-            mixture_path: MixPath::Tensor,
-            mixture_reason: TENSOR_REASON.into(),
-            limits: vec![("threads".into(), threads as u64)],
-        },
-    })
+    let description = format!("{} with {threads} threads", std::env::consts::ARCH);
+    let limits = vec![("threads".into(), threads as u64)];
+    Opened::new(Device::flex(), "cpu".into(), description, CPU_COMPILER.into(), limits)
 }
 
 #[cfg(not(feature = "flex"))]
@@ -136,17 +158,7 @@ fn open_cuda(index: usize) -> Result<Opened> {
     let name = if index == 0 { "cuda".to_owned() } else { format!("cuda:{index}") };
     let description = device.identity().map_or_else(|| "NVIDIA GPU".to_owned(), |identity| identity.name);
     let compiler = compiler_of(&device);
-    Ok(Opened {
-        device,
-        info: DeviceInfo {
-            name,
-            description,
-            compiler,
-            mixture_path: MixPath::Tensor,
-            mixture_reason: TENSOR_REASON.into(),
-            limits: Vec::new(),
-        },
-    })
+    Opened::new(device, name, description, compiler, Vec::new())
 }
 
 #[cfg(feature = "cuda")]
@@ -199,22 +211,14 @@ fn open_wgpu(software: bool) -> Result<Opened> {
                 .hint("update its driver, or use --device cpu")
         })?;
     let compiler = compiler_of(&device);
-    Ok(Opened {
-        device,
-        info: DeviceInfo {
-            name: name.into(),
-            description: format!("{} ({:?}, {} {})", about.name, about.backend, about.driver, about.driver_info),
-            compiler,
-            mixture_path: MixPath::Tensor,
-            mixture_reason: TENSOR_REASON.into(),
-            limits: vec![
-                ("max_storage_buffer_binding_size".into(), limits.max_storage_buffer_binding_size),
-                ("max_buffer_size".into(), limits.max_buffer_size),
-                ("max_storage_buffers_per_shader_stage".into(), limits.max_storage_buffers_per_shader_stage.into()),
-                ("max_compute_workgroups_per_dimension".into(), limits.max_compute_workgroups_per_dimension.into()),
-            ],
-        },
-    })
+    let description = format!("{} ({:?}, {} {})", about.name, about.backend, about.driver, about.driver_info);
+    let limits = vec![
+        (LARGEST_BINDING.into(), limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)),
+        ("max_buffer_size".into(), limits.max_buffer_size),
+        ("max_storage_buffers_per_shader_stage".into(), limits.max_storage_buffers_per_shader_stage.into()),
+        ("max_compute_workgroups_per_dimension".into(), limits.max_compute_workgroups_per_dimension.into()),
+    ];
+    Opened::new(device, name.into(), description, compiler, limits)
 }
 
 /// A second start of the same adapter in one process is refused; the first one's device serves then.

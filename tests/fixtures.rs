@@ -7,6 +7,8 @@ mod common;
 mod augment_checks;
 #[path = "fixtures/bbox_checks.rs"]
 mod bbox_checks;
+#[path = "fixtures/colour_checks.rs"]
+mod colour_checks;
 #[path = "fixtures/encoder_checks.rs"]
 mod encoder_checks;
 #[path = "fixtures/knn_checks.rs"]
@@ -23,7 +25,8 @@ mod schedule_checks;
 mod trace_checks;
 
 use burn::tensor::{Tensor, TensorData};
-use unmix::kernel::{MixPath, mix, reference};
+use unmix::kernel::mix::reference;
+use unmix::kernel::{Op, ingest, mix, poison_outputs};
 
 #[test]
 fn bbox() {
@@ -40,17 +43,33 @@ fn augment() {
     augment_checks::check(&common::fixtures());
 }
 
-/// One body for every path: the reference on the host, then each device's paths.
+/// One body for every path of every device, and first for the loops themselves.
 #[test]
 fn mixture() {
+    let _alone = common::alone();
     let dir = common::fixtures();
     mixture_checks::check_with(&dir, &|images, shape, plan| reference::mix(images, shape, plan));
+    poison_outputs(true);
     for opened in common::devices() {
-        for path in [MixPath::Reference, MixPath::Tensor] {
-            mixture_checks::check_with(&dir, &|images, shape, plan| {
+        for path in common::paths(&opened) {
+            let run = |images: &[f32], shape, plan: &_| {
                 let images = Tensor::<4>::from_data(TensorData::new(images.to_vec(), shape), &opened.device);
                 common::values(mix(images, plan, path))
-            });
+            };
+            common::asserting_path(Op::Mix, path, || mixture_checks::check_with(&dir, &run));
+        }
+    }
+}
+
+#[test]
+fn colour() {
+    let _alone = common::alone();
+    colour_checks::check_with(&|bytes, how| unmix::kernel::ingest::reference::ingest(bytes, how));
+    poison_outputs(true);
+    for opened in common::devices() {
+        for path in common::paths(&opened) {
+            let run = |bytes: &[u8], how: &_| common::values(ingest(bytes, how, &opened.device, path));
+            common::asserting_path(Op::Ingest, path, || colour_checks::check_with(&run));
         }
     }
 }

@@ -4,23 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::recipe::{Recipe, RecipeName};
+use crate::kernel::{ColorSpace, Normalization};
 
 /// Mean and standard deviation of pixel/255, red, green, blue.
 type Channels = [f64; 3];
 
-const IMAGENET: (Channels, Channels) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 /// SwAV's programs for ImageNet have .228 for red.
 const SWAV: (Channels, Channels) = ([0.485, 0.456, 0.406], [0.228, 0.224, 0.225]);
 const CIFAR: (Channels, Channels) = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
-
-/// The space in which the encoder sees the colours. Lab and YCbCr for CMC are to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ColorSpace {
-    /// pixel/255, normalised by `views.mean` and `views.std`.
-    #[default]
-    Rgb,
-}
 
 /// `views.crop`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,9 +39,10 @@ pub struct ViewsConfig {
     pub recipe: RecipeName,
     /// Size and area of the crops.
     pub crop: CropConfig,
-    /// Mean of pixel/255 per channel. Left out: that of the recipe (CIFAR or ImageNet).
+    /// Mean per channel, in RGB of pixel/255, else in the colour space's units. Left out: that of the recipe (CIFAR or ImageNet) or of the
+    /// colour space (CMC's).
     pub mean: Option<Channels>,
-    /// Standard deviation of pixel/255 per channel. Left out: that of the recipe (CIFAR or ImageNet).
+    /// Standard deviation per channel, likewise.
     pub std: Option<Channels>,
     /// The space in which the encoder sees the colours.
     pub color_space: ColorSpace,
@@ -82,10 +74,15 @@ impl ViewsConfig {
         Recipe::new(name, (self.crop.size, self.crop.size), self.min_area(), self.crop.max_area)
     }
 
-    /// Mean and standard deviation by which pixel/255 is normalised.
-    pub fn normalization(&self) -> ([f32; 3], [f32; 3]) {
+    /// The colour space, and the mean and standard deviation by which it is normalised.
+    pub fn normalization(&self) -> Normalization {
         let (mean, std) = self.recipe_normalization();
-        (self.mean.unwrap_or(mean).map(|v| v as f32), self.std.unwrap_or(std).map(|v| v as f32))
+        let narrow = |values: Channels| values.map(|v| v as f32);
+        Normalization {
+            space: self.color_space,
+            mean: narrow(self.mean.unwrap_or(mean)),
+            std: narrow(self.std.unwrap_or(std)),
+        }
     }
 
     /// The same views with the recipe's own values written out.
@@ -97,10 +94,13 @@ impl ViewsConfig {
     }
 
     fn recipe_normalization(&self) -> (Channels, Channels) {
+        if self.color_space != ColorSpace::Rgb {
+            return self.color_space.normalization();
+        }
         match self.recipe {
             RecipeName::CifarMoco | RecipeName::HtdtCifar | RecipeName::SwavCifar => CIFAR,
             RecipeName::Swav => SWAV,
-            _ => IMAGENET,
+            _ => ColorSpace::Rgb.normalization(),
         }
     }
 
@@ -161,9 +161,12 @@ mod tests {
     #[test]
     fn normalization_follows_the_recipe_unless_given() {
         let mut views = ViewsConfig { recipe: RecipeName::CifarMoco, ..Default::default() };
-        assert_eq!(views.normalization(), ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]));
+        let pair = |views: &ViewsConfig| (views.normalization().mean, views.normalization().std);
+        assert_eq!(pair(&views), ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]));
         views.std = Some([0.5; 3]);
-        assert_eq!(views.normalization(), ([0.4914, 0.4822, 0.4465], [0.5; 3]));
-        assert_eq!(ViewsConfig::default().normalization().0, [0.485, 0.456, 0.406]);
+        assert_eq!(pair(&views), ([0.4914, 0.4822, 0.4465], [0.5; 3]));
+        assert_eq!(ViewsConfig::default().normalization().mean, [0.485, 0.456, 0.406]);
+        let lab = ViewsConfig { color_space: ColorSpace::Lab, ..Default::default() };
+        assert_eq!(pair(&lab), ([50.0, 6.025, -6.6895], [50.0, 92.208, 101.1675]));
     }
 }

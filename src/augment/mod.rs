@@ -20,11 +20,11 @@ pub mod recipe;
 pub mod resample;
 pub mod resize;
 mod shrink;
-mod simd;
+pub(crate) mod simd;
 pub mod solarize;
 pub mod step;
 
-pub use config::{ColorSpace, CropConfig, ViewsConfig};
+pub use config::{CropConfig, ViewsConfig};
 pub use crop::CropBox;
 pub use recipe::{Recipe, RecipeName, ViewParams};
 pub use resample::{Filter, Window};

@@ -1,6 +1,7 @@
 //! `unmix bench`: speed, measured in one way everywhere: warm-up excluded, device synchronised, medians.
 
 mod loader;
+mod mixture;
 mod step;
 
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ pub enum Bench {
     Step(step::Step),
     /// JPEG files to two augmented views.
     Loader(loader::LoaderBench),
+    /// Mixture plans and the ingest on every kernel path.
+    Mixture(mixture::MixtureBench),
 }
 
 impl Bench {
@@ -24,6 +27,7 @@ impl Bench {
         match self {
             Self::Step(step) => step.run(),
             Self::Loader(loader) => loader.run(),
+            Self::Mixture(mixture) => mixture.run(),
         }
     }
 }

@@ -26,7 +26,9 @@ impl Devices {
         for info in usable {
             super::print(&format!("{}: {}", info.name, info.description));
             super::print(&format!("  compiler: {}", info.compiler));
-            super::print(&format!("  mixture:  path `{}`: {}", info.mixture_path.name(), info.mixture_reason));
+            for choice in info.kernels.all() {
+                super::print(&format!("  {:9} path `{}`: {}", format!("{}:", choice.op.name()), choice.path.name(), choice.reason));
+            }
             for (limit, value) in info.limits {
                 super::print(&format!("  {limit}: {value}"));
             }

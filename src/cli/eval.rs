@@ -11,7 +11,6 @@ use crate::data::Split;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::Extraction;
-use crate::kernel::ingest::Normalization;
 use crate::train::{Checkpoint, RunDir, run};
 
 /// Evaluates the encoder of a run.
@@ -57,16 +56,15 @@ impl Knn {
         self.set.iter().try_for_each(|setting| layer::set(&mut value, setting))?;
         let config: RunConfig = layer::resolve(value)?;
         config.validate()?;
-        let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?;
+        let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?.with_kernels(&config.kernels)?;
         let checkpoint = Checkpoint::read(&self.run.join("checkpoint"))?;
         let mut method = config.method.init(&config.model, config.seed, &opened.device);
         method.restore(&checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect())?;
 
-        let (mean, std) = config.views.normalization();
         let how = Extraction {
             transform: Arc::new(config.views.eval_recipe()),
-            norm: Normalization { mean, std },
-            on_host: opened.info.on_host(),
+            norm: config.views.normalization(),
+            ingest: opened.info.kernels.ingest.path,
             device: opened.device,
             batch: config.eval.batch,
             loader: config.data.loader_options(),

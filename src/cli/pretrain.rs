@@ -50,7 +50,7 @@ impl Pretrain {
         let test = test_split(&config, train.as_ref())?;
         // What the data rules out is said before a folder is made.
         crate::train::jobs::Length::of(&config, train.len())?;
-        let device = device::open(&config.device)?;
+        let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
         let (dir, checkpoint) = open_dir(&config, &self.config.config)?;
         let mut sinks =
             Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?), Box::new(Terminal::new(self.quiet))]);
@@ -134,7 +134,7 @@ fn write_config(dir: &RunDir, config: &RunConfig, device: &Opened) -> Result<()>
     value["run"] = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "device": device.info,
-        "kernels": [{ "op": "mix", "path": device.info.mixture_path, "reason": device.info.mixture_reason }],
+        "kernels": device.info.kernels.all(),
         "command": std::env::args().collect::<Vec<_>>(),
     });
     let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::run(format!("cannot write the config: {e}")))?;
@@ -152,7 +152,7 @@ fn differences(dir: &RunDir, config: &RunConfig) -> Result<Vec<String>> {
 
 fn compare(at: &str, saved: &Value, now: &Value, out: &mut Vec<String>) {
     // What may differ without changing the result.
-    if ["about", "run", "out", "resume", "device", "data.workers", "data.prefetch"].contains(&at) {
+    if ["about", "run", "out", "resume", "device", "kernels", "data.workers", "data.prefetch"].contains(&at) {
         return;
     }
     match (saved, now) {

@@ -13,6 +13,7 @@ use crate::augment::ViewsConfig;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::knn::KnnConfig;
+use crate::kernel::KernelsConfig;
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
 use crate::model::ModelConfig;
@@ -115,6 +116,8 @@ pub struct RunConfig {
     pub views: ViewsConfig,
     /// Image mixtures.
     pub mixture: MixtureConfig,
+    /// Which implementation executes our own device operations.
+    pub kernels: KernelsConfig,
     /// What is trained.
     pub method: MethodConfig,
     /// The encoder.
@@ -145,6 +148,7 @@ impl Default for RunConfig {
             data: DataConfig::default(),
             views: ViewsConfig::default(),
             mixture: MixtureConfig::default(),
+            kernels: KernelsConfig::default(),
             method: MethodConfig::default(),
             model: ModelConfig::default(),
             optim: SgdConfig::default(),

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
 use crate::error::Result;
-use crate::kernel::ingest::{Normalization, ingest};
+use crate::kernel::{Ingest, KernelPath, Normalization, ingest};
 use crate::loss::unit_rows;
 use crate::model::{Encoder, Pass};
 use crate::rng::{Purpose, Stream};
@@ -21,8 +21,8 @@ pub struct Extraction {
     pub norm: Normalization,
     /// Device, without autodiff.
     pub device: Device,
-    /// True where tensors live in host memory.
-    pub on_host: bool,
+    /// The kernel that turns bytes into images.
+    pub ingest: KernelPath,
     /// Images per forward.
     pub batch: usize,
     /// Threads and tolerance of the loader.
@@ -70,8 +70,8 @@ pub fn extract(encoder: &Encoder, source: Arc<dyn Source>, how: &Extraction) -> 
     let (mut pooled, mut embedding, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        let dims = [batch.index.len(), 3, height, width];
-        let images = ingest(&batch.views[0], dims, &how.norm, &how.device, how.on_host);
+        let bytes = Ingest::new([batch.index.len(), height, width], how.norm);
+        let images = ingest(&batch.views[0], &bytes, &how.device, how.ingest);
         let taps = encoder.taps(images, &mut Pass::Eval);
         pooled.push(unit_rows(taps.pooled));
         embedding.push(taps.embedding);

@@ -1,49 +1,26 @@
-//! Our own device operations. Each has a slow, obvious reference and a portable tensor form; further paths join here.
+//! Our own device operations: [`mix`] executes mixture plans, [`ingest`] turns bytes into normalised images, and [`ingest::ingest_mix`]
+//! does both in one pass over memory.
+//!
+//! Each operation has a slow, obvious reference, a portable tensor form, and direct implementations for the CPU (`flex`), for WGSL
+//! and for CubeCL. They are one Backend extension ([`ops`]). The device chooses the path (`device.rs`); an operation executes the path it is
+//! given or panics, it never takes another.
 
+pub mod choice;
+pub mod colour;
 pub mod ingest;
-pub mod reference;
-pub mod tensor;
+pub mod inputs;
+pub mod mix;
+pub mod ops;
+pub mod path;
 
-use burn::tensor::{Tensor, TensorData};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod gpu;
+mod host;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod shader;
 
-use crate::mixture::MixturePlan;
-
-/// Which implementation executes a mixture plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MixPath {
-    /// Plain loops on the host (reads the images back).
-    Reference,
-    /// Tensor operations of the backend.
-    Tensor,
-}
-
-impl MixPath {
-    /// The name that is printed and stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Tensor => "tensor",
-        }
-    }
-}
-
-/// Executes a plan.
-///
-/// # Shapes
-/// - `images` `[t, c, h, w]`, outside any graph
-/// - output `[n, c, h, w]`, n = `plan.keep`
-pub fn mix(images: Tensor<4>, plan: &MixturePlan, path: MixPath) -> Tensor<4> {
-    match path {
-        MixPath::Tensor => tensor::mix(images, plan),
-        MixPath::Reference => {
-            let (dims, device) = (images.dims(), images.device());
-            let host = images.into_data().try_to_vec::<f32>().expect("images are f32");
-            let [_, c, h, w] = dims;
-            let mixed = reference::mix(&host, dims, plan);
-            Tensor::from_data(TensorData::new(mixed, [plan.keep, c, h, w]), &device)
-        }
-    }
-}
+pub use choice::{Choice, Kernels, KernelsConfig};
+pub use colour::{ColorSpace, Normalization};
+pub use ingest::{ByteLayout, Ingest, ingest, ingest_mix};
+pub use mix::{StageJob, mix};
+pub use path::{KernelPath, Op, poison_outputs, runs};

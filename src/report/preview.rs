@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::sheet::{Cell, Colour, OUTLINES, Sheet, SheetOptions, SheetRow};
 use crate::data::{self, Batch, RgbImage, Source};
 use crate::error::Result;
-use crate::kernel::ingest::Normalization;
+use crate::kernel::Normalization;
 use crate::mixture::{Kind, MixturePlan};
 use crate::train::jobs::StepPlan;
 use crate::train::upload::Upload;
@@ -99,9 +99,6 @@ fn tile(images: &Tensor<4>, row: usize, norm: &Normalization) -> RgbImage {
     let values =
         images.clone().slice([row..row + 1, 0..c, 0..height, 0..width]).into_data().try_to_vec::<f32>().expect("images are f32");
     let plane = height * width;
-    let byte = |channel: usize, p: usize| {
-        ((values[channel * plane + p] * norm.std[channel] + norm.mean[channel]) * 255.0).round().clamp(0.0, 255.0) as u8
-    };
-    let pixels = (0..plane).flat_map(|p| [byte(0, p), byte(1, p), byte(2, p)]).collect();
+    let pixels = (0..plane).flat_map(|p| norm.invert([values[p], values[plane + p], values[2 * plane + p]])).collect();
     RgbImage { height, width, pixels }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Result;
+use crate::kernel::Choice;
 
 /// Something that happened in a run. In JSON the kind is the key `event`, in snake case.
 ///
@@ -20,10 +21,8 @@ pub enum Event {
         mixture: String,
         /// The device, in words.
         device: String,
-        /// The kernel path that runs.
-        kernel: String,
-        /// Why that path.
-        kernel_reason: String,
+        /// The paths of our kernels, with their reasons.
+        kernels: Vec<Choice>,
         /// Images in the dataset.
         images: u64,
         /// Steps already done: 0, or where the run resumed.

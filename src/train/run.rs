@@ -18,7 +18,6 @@ use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::eval::features::{Extraction, extract};
 use crate::eval::knn::{KnnConfig, classify};
-use crate::kernel::ingest::Normalization;
 use crate::method::{Method, Outcome};
 use crate::model::{Encoder, StateDict};
 use crate::optim::Sgd;
@@ -100,6 +99,7 @@ impl Session {
     fn train(&mut self, running: &mut Running, stop: &AtomicBool) -> Result<Ended> {
         let length = Length::of(&self.config, self.train.len())?;
         let upload = self.upload();
+        upload.check(self.config.data.batch)?;
         self.announce(running, length)?;
         if running.state.step == 0 {
             running.state.untrained = self.measure(&running.method.encoder())?;
@@ -233,8 +233,7 @@ impl Session {
             method: self.config.method.name().into(),
             mixture: self.config.mixture.name.text().into(),
             device: format!("{}: {} [{}]", info.name, info.description, info.compiler),
-            kernel: info.mixture_path.name().into(),
-            kernel_reason: info.mixture_reason.clone(),
+            kernels: info.kernels.all().map(Clone::clone).to_vec(),
             images: self.train.len() as u64,
             step: run.state.step,
             steps: length.steps,
@@ -309,18 +308,11 @@ impl Session {
 
     fn upload(&self) -> Upload {
         Upload {
-            device: self.device.device.clone(),
-            on_host: self.device.info.on_host(),
-            norm: self.norm(),
+            target: self.device.target(),
+            norm: self.config.views.normalization(),
             size: self.config.view_size(),
-            path: self.device.info.mixture_path,
             seed: self.config.seed,
         }
-    }
-
-    fn norm(&self) -> Normalization {
-        let (mean, std) = self.config.views.normalization();
-        Normalization { mean, std }
     }
 
     /// kNN of the encoder, if there are labels and test images.
@@ -328,9 +320,9 @@ impl Session {
         let Some(test) = self.test.as_ref().filter(|_| self.config.eval.enabled) else { return Ok(None) };
         let how = Extraction {
             transform: Arc::new(self.config.views.eval_recipe()),
-            norm: self.norm(),
+            norm: self.config.views.normalization(),
             device: self.device.device.clone(),
-            on_host: self.device.info.on_host(),
+            ingest: self.device.info.kernels.ingest.path,
             batch: self.config.eval.batch,
             loader: self.config.data.loader_options(),
         };

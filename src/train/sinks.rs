@@ -145,10 +145,12 @@ impl Sink for Terminal {
 /// step only the numbers, short enough for a bar on 80 columns.
 fn text(event: &Event, epochs: u64) -> String {
     match event {
-        Event::Start { run, method, mixture, device, kernel, kernel_reason, images, step, steps, epochs, parameters } => {
+        Event::Start { run, method, mixture, device, kernels, images, step, steps, epochs, parameters } => {
             let resumed = if *step > 0 { format!(", resumed at step {step}") } else { String::new() };
+            let kernels: String =
+                kernels.iter().map(|k| format!("\n  {:8} {}: {}", k.op.name(), k.path.name(), k.reason)).collect();
             format!(
-                "{method} with mixture {mixture} on {device}\n  run      {run}{resumed}\n  kernels  {kernel} ({kernel_reason})\n  \
+                "{method} with mixture {mixture} on {device}\n  run      {run}{resumed}{kernels}\n  \
                  work     {} images, {} epochs, {} steps, {} parameters",
                 grouped(*images),
                 grouped(*epochs),

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use unmix::device::{self, Opened};
+use unmix::kernel::{KernelPath, Op, runs};
 
 /// The devices to test, from `UNMIX_TEST_DEVICES` (comma-separated names of `--device`), by default the CPU. A device that is named
 /// and cannot be opened fails the test: whoever asked for it must not get a pass without it.
@@ -23,6 +24,29 @@ pub fn devices() -> Vec<Opened> {
     names.split(',').map(|name| open(name.trim())).collect()
 }
 
+/// Counts of started kernels are of the whole process: tests that read them take turns.
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Runs `body` and checks that it started `path` of `op`, and no other path of it.
+pub fn asserting_path<T>(op: Op, path: KernelPath, body: impl FnOnce() -> T) -> T {
+    let count = || KernelPath::ALL.map(|path| (path, runs(op, path)));
+    let before = count();
+    let result = body();
+    for ((which, before), (_, after)) in before.into_iter().zip(count()) {
+        let ran = after > before;
+        assert_eq!(ran, which == path, "asked for {}: {} {}", path.name(), which.name(), if ran { "ran" } else { "did not run" });
+    }
+    result
+}
+
+/// The paths of a device, by its compiler.
+pub fn paths(opened: &Opened) -> Vec<KernelPath> {
+    unmix::kernel::choice::paths(&opened.info.compiler)
+}
+
 /// The folder of golden numbers: `UNMIX_FIXTURES`, or the one in the repository.
 pub fn fixtures() -> PathBuf {
     match std::env::var_os("UNMIX_FIXTURES") {
@@ -31,11 +55,12 @@ pub fn fixtures() -> PathBuf {
     }
 }
 
-/// Named f32 and i64 tensors of one file.
+/// Named f32, i64 and u8 tensors of one file.
 #[derive(Default)]
 pub struct Tensors {
     pub floats: HashMap<String, (Vec<usize>, Vec<f32>)>,
     pub integers: HashMap<String, (Vec<usize>, Vec<i64>)>,
+    pub bytes: HashMap<String, (Vec<usize>, Vec<u8>)>,
 }
 
 impl Tensors {
@@ -53,6 +78,9 @@ impl Tensors {
                 Dtype::I64 => {
                     let values = data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
                     out.integers.insert(name, (shape, values));
+                }
+                Dtype::U8 => {
+                    out.bytes.insert(name, (shape, data.to_vec()));
                 }
                 other => panic!("fixture tensor {name} is {other:?}"),
             }

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use crate::kernel::{Choice, KernelPath, Op};
 use super::*;
 
 #[derive(Clone, Default)]
@@ -25,9 +26,9 @@ impl Shared {
 
 fn start() -> Event {
     let [run, method, mixture, device] = ["runs/a", "moco", "im", "flex"].map(str::to_owned);
-    let (kernel, kernel_reason) = ("tensor".to_owned(), "a bare CPU".to_owned());
+    let kernels = vec![Choice { op: Op::Mix, path: KernelPath::Tensor, reason: "a bare CPU".to_owned() }];
     let (images, step, steps, epochs, parameters) = (50_000, 0, 19_600, 200, 11_173_962);
-    Event::Start { run, method, mixture, device, kernel, kernel_reason, images, step, steps, epochs, parameters }
+    Event::Start { run, method, mixture, device, kernels, images, step, steps, epochs, parameters }
 }
 
 fn step(step: u64, loss: f64) -> Event {
@@ -92,7 +93,7 @@ fn lines_tell_the_run() {
     let expected = "\
 moco with mixture im on flex
   run      runs/a
-  kernels  tensor (a bare CPU)
+  mix      tensor: a bare CPU
   work     50,000 images, 200 epochs, 19,600 steps, 11,173,962 parameters
 step 9/19600  epoch 1/200  loss 6.5000  pos 0.012  1,234 img/s  wait 3%  ETA 1h02m
 epoch 3/200  loss 6.0000  pos 0.020  lr 6.000e-2  9.5 img/s  wait 0%  1m05s

@@ -2,29 +2,27 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use crate::mixture::{Kind, MixturePlan, Row};
+use crate::mixture::{Kind, Row, Stage};
 
-/// All stages of a plan.
+/// One stage.
 ///
 /// # Shapes
-/// - `images` `[t, c, h, w]` to `[n, c, h, w]`
-pub fn mix(images: Tensor<4>, plan: &MixturePlan) -> Tensor<4> {
-    let mixed = plan.stages.iter().fold(images, |images, stage| {
-        let source = images.clone();
-        stage.passes.iter().fold(images, |own, pass| apply(own, &source, pass))
-    });
+/// - `images` `[t, c, h, w]` to `[keep, c, h, w]`
+pub fn mix_stage(images: Tensor<4>, stage: &Stage, keep: usize) -> Tensor<4> {
+    let source = images.clone();
+    let mixed = stage.passes.iter().fold(images, |own, pass| apply(own, &source, pass));
     let [t, c, h, w] = mixed.dims();
-    if plan.keep == t { mixed } else { mixed.slice([0..plan.keep, 0..c, 0..h, 0..w]) }
+    if keep == t { mixed } else { mixed.slice([0..keep, 0..c, 0..h, 0..w]) }
 }
 
 /// One pass: row i of the result comes from `own[i]` and `source[partner_i]`. Kinds that no row has cost nothing.
 fn apply(own: Tensor<4>, source: &Tensor<4>, rows: &[Row]) -> Tensor<4> {
-    let device = own.device();
+    let (device, dtype) = (own.device(), own.dtype());
     let dims = own.dims();
     let any = |kind| rows.iter().any(|row| row.kind == kind);
     let column = |value: &dyn Fn(&Row) -> f32| -> Tensor<4> {
         let values: Vec<f32> = rows.iter().map(value).collect();
-        Tensor::from_data(TensorData::new(values, [rows.len(), 1, 1, 1]), &device)
+        Tensor::from_data(TensorData::new(values, [rows.len(), 1, 1, 1]), (&device, dtype))
     };
     // Multiplying by 1 is exact, so that rows without a scale keep their bits; but skip it when all are 1.
     let mut out = if rows.iter().all(|row| row.own_scale == 1.0) { own } else { own * column(&|row| row.own_scale) };

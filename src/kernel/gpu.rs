@@ -1,0 +1,81 @@
+//! What the CubeCL devices share: the language a device takes, output memory, the grid.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeDevice;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::server::Handle;
+
+use super::KernelPath;
+use super::choice::WGSL_COMPILER;
+use super::path::poisoned;
+
+/// In which language a kernel is handed to the device.
+pub enum Language {
+    /// Our text, compiled by the driver.
+    Wgsl,
+    /// CubeCL's, compiled to whatever the device takes.
+    Cube,
+}
+
+/// The language of a path on this device.
+///
+/// # Panics
+/// A path of other devices, or WGSL where the compiler is another.
+pub fn language(client: &Client, path: KernelPath) -> Language {
+    let compiler = client.name();
+    match path {
+        KernelPath::Cube => Language::Cube,
+        KernelPath::Wgsl if compiler == WGSL_COMPILER => Language::Wgsl,
+        other => panic!("the path `{}` cannot run on a device whose compiler is {compiler}", other.name()),
+    }
+}
+
+/// Workgroups of a 1-D launch, in two dimensions because one holds at most `MAX_GROUPS`. Kernels compute
+/// `group = x + y * groups.x` and end where that is past their work: fewer than one row of groups is in excess.
+pub fn grid(groups: usize) -> (u32, u32) {
+    const MAX_GROUPS: usize = 65_535;
+    let rows = groups.div_ceil(MAX_GROUPS).max(1);
+    assert!(rows <= MAX_GROUPS, "{groups} workgroups are more than a launch can have");
+    (groups.div_ceil(rows) as u32, rows as u32)
+}
+
+/// Memory for images `dims` of `dtype`, as it comes from the pool.
+pub fn output(client: &Client, device: &CubeDevice, dims: [usize; 4], dtype: DType) -> CubeTensor {
+    let bytes = dims.iter().product::<usize>() * dtype.size();
+    // All ones are a NaN in every float type.
+    let memory: Handle = if poisoned() { client.create_from_slice(&vec![0xFF; bytes]) } else { client.empty(bytes) };
+    CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::from(dims), memory, dtype)
+}
+
+/// `[n, c, h, w]` of a tensor.
+pub fn dims(images: &CubeTensor) -> [usize; 4] {
+    images.meta.shape().as_slice().try_into().expect("images have four dimensions")
+}
+
+/// How many values an invocation handles: four where lines are whole multiples of that, so that none reaches over the end of a line.
+pub fn lanes(width: usize) -> usize {
+    if width.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// 32-bit words of rows for a kernel.
+pub fn upload(client: &Client, words: &[u32]) -> Handle {
+    client.create_from_slice(bytemuck::cast_slice(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grid;
+
+    #[test]
+    fn a_grid_holds_all_groups_and_little_more() {
+        assert_eq!(grid(1), (1, 1));
+        assert_eq!(grid(65_535), (65_535, 1));
+        for groups in [65_536, 100_001, 1 << 20, (1 << 30) + 1] {
+            let (x, y) = grid(groups);
+            assert!(x <= 65_535 && y <= 65_535);
+            let all = x as usize * y as usize;
+            assert!(all >= groups && all - groups < x as usize + y as usize, "{groups}: {x} x {y}");
+        }
+    }
+}

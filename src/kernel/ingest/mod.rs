@@ -1,0 +1,153 @@
+//! From the loader's bytes to normalised images on the device.
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(super) mod cube;
+#[cfg(feature = "flex")]
+pub(super) mod flex;
+pub mod reference;
+pub mod tensor;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(super) mod wgsl;
+
+use std::sync::Arc;
+
+use burn::backend::Dispatch;
+use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
+
+use super::colour::{ColorSpace, Normalization};
+use super::mix::StageJob;
+use super::ops::KernelOps;
+use super::path::ran;
+use super::{KernelPath, Op, mix};
+use crate::mixture::plan::MixturePlan;
+
+/// How the bytes of a batch are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ByteLayout {
+    /// `[n, 3, h, w]`, as the loader writes them.
+    Chw,
+    /// `[n, h, w, 3]`, as decoders give them.
+    Hwc,
+}
+
+/// What becomes of a batch of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ingest {
+    /// Images, height, width.
+    pub dims: [usize; 3],
+    /// The order of the bytes; the result is always `[n, 3, h, w]`.
+    pub layout: ByteLayout,
+    /// Colour space and normalisation.
+    pub norm: Normalization,
+    /// Type of the result: f32, f16 or bf16.
+    pub dtype: DType,
+}
+
+impl Ingest {
+    /// `[n, 3, h, w]` bytes to f32, the common case.
+    pub fn new(dims: [usize; 3], norm: Normalization) -> Self {
+        Self { dims, layout: ByteLayout::Chw, norm, dtype: DType::F32 }
+    }
+
+    /// Shape of the result, `[n, 3, h, w]`.
+    pub fn shape(&self) -> [usize; 4] {
+        let [n, h, w] = self.dims;
+        [n, 3, h, w]
+    }
+
+    /// Bytes of the batch.
+    pub fn bytes(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// Distance in bytes from one pixel to the next, and from one channel to the next.
+    pub(super) fn steps(&self) -> (usize, usize) {
+        let plane = self.dims[1] * self.dims[2];
+        match self.layout {
+            ByteLayout::Chw => (1, plane),
+            ByteLayout::Hwc => (3, 1),
+        }
+    }
+}
+
+/// Uploads bytes, converts their colours and normalises them.
+///
+/// # Shapes
+/// - `bytes` of `how.dims` images in `how.layout`
+/// - output `[n, 3, h, w]` of `how.dtype`
+///
+/// # Panics
+/// Another number of bytes, or a path that the device does not have.
+pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device, path: KernelPath) -> Tensor<4> {
+    assert_eq!(bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
+    if bytes.is_empty() {
+        return Tensor::zeros(how.shape(), (device, how.dtype));
+    }
+    match path {
+        KernelPath::Reference => {
+            ran(Op::Ingest, path);
+            Tensor::from_data(TensorData::new(reference::ingest(bytes, how), how.shape()), (device, how.dtype))
+        }
+        KernelPath::Tensor => {
+            ran(Op::Ingest, path);
+            tensor::ingest(bytes, how, device)
+        }
+        // The CPU backend's tensors are host memory: no copy of the bytes is needed to get there.
+        #[cfg(feature = "flex")]
+        KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest(bytes, how)),
+        #[cfg(not(feature = "flex"))]
+        KernelPath::Flex => panic!("this build has no CPU backend"),
+        KernelPath::Wgsl | KernelPath::Cube => {
+            Tensor::from_dispatch(<Dispatch as KernelOps>::ingest_words(words(bytes, device).into_dispatch(), *how, path))
+        }
+    }
+}
+
+/// True where [`ingest_mix`] runs as one kernel: a direct path, and colours that do not mix channels.
+pub fn fuses(how: &Ingest, path: KernelPath) -> bool {
+    how.norm.space == ColorSpace::Rgb && matches!(path, KernelPath::Flex | KernelPath::Wgsl | KernelPath::Cube)
+}
+
+/// [`ingest`] and then [`mix`](super::mix()), the first stage in the same pass over memory where [`fuses`] says so: it then
+/// reads one byte per value instead of writing and reading the image in between.
+///
+/// # Shapes
+/// - `bytes` of `how.dims` = `[t, h, w]`; output `[plan.keep, 3, h, w]`
+///
+/// # Panics
+/// As [`ingest`] and [`mix`](super::mix()).
+pub fn ingest_mix(bytes: &[u8], how: &Ingest, plan: &MixturePlan, device: &Device, path: KernelPath) -> Tensor<4> {
+    let [t, h, w] = how.dims;
+    plan.validate(t, h, w).unwrap_or_else(|error| panic!("{error}"));
+    let Some((first, rest)) = plan.stages.split_first().filter(|_| fuses(how, path) && plan.keep * h * w > 0) else {
+        return mix(ingest(bytes, how, device, path), plan, path);
+    };
+    assert_eq!(bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
+    let job = StageJob { stage: Arc::new(first.clone()), keep: if rest.is_empty() { plan.keep } else { t } };
+    let mixed = match path {
+        #[cfg(feature = "flex")]
+        KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest_mix(bytes, how, &job)),
+        _ => {
+            let words = words(bytes, device).into_dispatch();
+            Tensor::from_dispatch(<Dispatch as KernelOps>::ingest_mix_words(words, *how, job, path))
+        }
+    };
+    if rest.is_empty() { mixed } else { mix(mixed, &MixturePlan { stages: rest.to_vec(), keep: plan.keep }, path) }
+}
+
+/// Data of the CPU's kernels as a tensor of the CPU backend, and of no other: elsewhere this would be an upload in disguise.
+#[cfg(feature = "flex")]
+fn on_cpu(device: &Device, dtype: DType, data: TensorData) -> Tensor<4> {
+    let cpu = matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_));
+    assert!(cpu, "the flex path runs on the CPU backend, not on {device:?}");
+    Tensor::from_data(data, (device, dtype))
+}
+
+/// The bytes on the device, four in a 32-bit word (WGSL has no 8-bit type), the first in the lowest bits.
+fn words(bytes: &[u8], device: &Device) -> Tensor<1, Int> {
+    let count = bytes.len().div_ceil(4);
+    let mut packed = Vec::with_capacity(4 * count);
+    packed.extend_from_slice(bytes);
+    packed.resize(4 * count, 0);
+    Tensor::from_data(TensorData::from_bytes(Bytes::from_bytes_vec(packed), [count], DType::I32), (device, DType::I32))
+}

@@ -1,0 +1,141 @@
+//! The mixture as a CubeCL kernel: the twin of `shaders/mix.wgsl`, for CUDA and every compiler of wgpu. The two are to be read side by side.
+
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::StageJob;
+use super::wgsl::{info, rows};
+use crate::kernel::gpu::{dims, grid, lanes, output, upload};
+use crate::kernel::path::ran;
+use crate::kernel::shader::WORKGROUP;
+use crate::kernel::{KernelPath, Op};
+use crate::mixture::plan::{Kind, ROW_WORDS};
+
+/// Words of a row, as in `ROW_LAYOUT`.
+pub mod word {
+    pub const KIND: usize = 0;
+    pub const PARTNER: usize = 1;
+    pub const LAMBDA: usize = 2;
+    pub const Y0: usize = 3;
+    pub const X0: usize = 4;
+    pub const Y1: usize = 5;
+    pub const X1: usize = 6;
+    pub const OWN_SCALE: usize = 7;
+    pub const FILL_VALUE: usize = 8;
+}
+
+/// Places of the sizes in a launch's info, as in `Info` of `shaders/plan_row.wgsl`.
+pub mod size {
+    pub const IMAGES: usize = 0;
+    pub const KEEP: usize = 1;
+    pub const PASSES: usize = 2;
+    pub const WIDTH: usize = 3;
+    pub const PLANE: usize = 4;
+    pub const VECTORS: usize = 5;
+    pub const BLOCKS: usize = 6;
+}
+
+const COPY: u32 = Kind::Copy as u32;
+const BLEND: u32 = Kind::Blend as u32;
+const PASTE: u32 = Kind::Paste as u32;
+const FILL: u32 = Kind::Fill as u32;
+
+/// Does this row read its partner?
+#[cube]
+pub fn reads_partner(rows: &[u32], row: usize) -> bool {
+    let kind = rows[row + word::KIND];
+    kind == BLEND || kind == PASTE
+}
+
+/// `own` after the row that starts at word `row`; `at` is the index of the values in the image, in vectors.
+#[cube]
+pub fn apply_row<N: Size>(
+    rows: &[u32],
+    info: &[u32],
+    row: usize,
+    own: Vector<f32, N>,
+    other: Vector<f32, N>,
+    at: usize,
+) -> Vector<f32, N> {
+    let kind = rows[row + word::KIND];
+    let scaled = Vector::new(f32::reinterpret(rows[row + word::OWN_SCALE])) * own;
+    let mut mixed = scaled;
+    if kind == BLEND {
+        let lambda = f32::reinterpret(rows[row + word::LAMBDA]);
+        mixed = Vector::new(lambda) * scaled + Vector::new(1.0f32 - lambda) * other;
+    } else if kind != COPY {
+        // A vector never reaches over the end of a line, so its values share y.
+        let pixel = (at * N::value()) as u32 % info[size::PLANE];
+        let y = pixel / info[size::WIDTH];
+        let x = pixel % info[size::WIDTH];
+        if y >= rows[row + word::Y0] && y < rows[row + word::Y1] {
+            let x0 = rows[row + word::X0];
+            let x1 = rows[row + word::X1];
+            let fill = f32::reinterpret(rows[row + word::FILL_VALUE]);
+            #[unroll]
+            for lane in 0..N::value() {
+                let inside = x + lane as u32 >= x0 && x + (lane as u32) < x1;
+                let written = select(kind == FILL, fill, other.extract(lane));
+                mixed.insert(lane, select(inside, written, scaled.extract(lane)));
+            }
+        }
+    }
+    mixed
+}
+
+#[cube(launch_unchecked)]
+fn mix_kernel<F: Float, N: Size>(
+    images: &[Vector<F, N>],
+    rows: &[u32],
+    mixed: &mut [Vector<F, N>],
+    info: &[u32],
+    #[define(F)] _dtype: ElemType,
+) {
+    let blocks = info[size::BLOCKS] as usize;
+    let vectors = info[size::VECTORS] as usize;
+    let image = CUBE_POS / blocks;
+    let at = (CUBE_POS % blocks) * CUBE_DIM as usize + UNIT_POS as usize;
+    if image >= info[size::KEEP] as usize || at >= vectors {
+        terminate!();
+    }
+    let mut own = Vector::<f32, N>::cast_from(images[image * vectors + at]);
+    for pass in 0..info[size::PASSES] as usize {
+        let row = (pass * info[size::IMAGES] as usize + image) * ROW_WORDS;
+        let mut other = own;
+        if reads_partner(rows, row) {
+            other = Vector::<f32, N>::cast_from(images[rows[row + word::PARTNER] as usize * vectors + at]);
+        }
+        own = apply_row::<N>(rows, info, row, own, other, at);
+    }
+    mixed[image * vectors + at] = Vector::cast_from(own);
+}
+
+/// One stage of `[t, c, h, w]` images.
+pub fn mix_stage(images: CubeTensor, job: &StageJob) -> CubeTensor {
+    let images = into_contiguous(images);
+    let [t, c, h, w] = dims(&images);
+    let (client, device, dtype) = (images.client.clone(), images.device.clone(), images.dtype);
+    let lanes = lanes(w);
+    let mixed = output(&client, &device, [job.keep, c, h, w], dtype);
+    let (info, groups) = info(job, [t, c, h, w], lanes);
+    let (x, y) = grid(groups);
+    let rows = rows(job);
+    // SAFETY: the kernel ends where `image` or `at` is past its buffers, and partners are below T in a validated plan.
+    unsafe {
+        mix_kernel::launch_unchecked(
+            &client,
+            CubeCount::Static(x, y, 1),
+            CubeDim::new_1d(WORKGROUP as u32),
+            lanes,
+            BufferArg::from_raw_parts(images.handle, t * c * h * w),
+            BufferArg::from_raw_parts(upload(&client, &rows), rows.len()),
+            BufferArg::from_raw_parts(mixed.handle.clone(), job.keep * c * h * w),
+            BufferArg::from_raw_parts(upload(&client, &info), info.len()),
+            dtype_to_storage_type(dtype),
+        );
+    }
+    ran(Op::Mix, KernelPath::Cube);
+    mixed
+}

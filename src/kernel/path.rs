@@ -1,0 +1,86 @@
+//! The implementations of a kernel, and what tests watch of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An implementation of our device operations. Every operation has all of them; which can run depends on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelPath {
+    /// Plain loops on the host (reads the images back): what the others are compared with.
+    Reference,
+    /// Tensor operations of the backend.
+    Tensor,
+    /// Vectorised loops on all cores, on the tensors of the CPU backend.
+    Flex,
+    /// Hand-written shaders (`shaders/*.wgsl`), where the device's compiler takes WGSL.
+    Wgsl,
+    /// CubeCL kernels: CUDA, and every compiler of wgpu.
+    Cube,
+}
+
+impl KernelPath {
+    /// All paths, slow and obvious first.
+    pub const ALL: [Self; 5] = [Self::Reference, Self::Tensor, Self::Flex, Self::Wgsl, Self::Cube];
+
+    /// The name that is printed, stored and configured.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Tensor => "tensor",
+            Self::Flex => "flex",
+            Self::Wgsl => "wgsl",
+            Self::Cube => "cube",
+        }
+    }
+}
+
+/// Our device operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Executes a stage of a mixture plan.
+    Mix,
+    /// Turns bytes into normalised images.
+    Ingest,
+    /// Both in one pass over memory.
+    IngestMix,
+}
+
+impl Op {
+    /// The name that is printed and stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mix => "mix",
+            Self::Ingest => "ingest",
+            Self::IngestMix => "ingest_mix",
+        }
+    }
+}
+
+static RUNS: [[AtomicU64; KernelPath::ALL.len()]; 3] = [const { [const { AtomicU64::new(0) }; KernelPath::ALL.len()] }; 3];
+static POISON: AtomicBool = AtomicBool::new(false);
+
+/// How often an implementation has been started in this process. Counted inside each implementation, so that a test can tell that
+/// the path it asked for is the one that ran.
+pub fn runs(op: Op, path: KernelPath) -> u64 {
+    RUNS[op as usize][path as usize].load(Relaxed)
+}
+
+/// Counts a start.
+pub(super) fn ran(op: Op, path: KernelPath) {
+    RUNS[op as usize][path as usize].fetch_add(1, Relaxed);
+}
+
+/// From now on our kernels get output buffers full of NaN instead of whatever memory holds, so that a value they forget to write
+/// is seen. For tests: it costs a pass over the output.
+pub fn poison_outputs(on: bool) {
+    POISON.store(on, Relaxed);
+}
+
+/// Whether outputs are to be poisoned.
+pub(super) fn poisoned() -> bool {
+    POISON.load(Relaxed)
+}

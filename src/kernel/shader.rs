@@ -1,0 +1,119 @@
+//! The WGSL kernels: their texts, what is filled in, and how they are started.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use burn::tensor::DType;
+use burn_cubecl::template::{KernelSource, SourceKernel, SourceTemplate};
+use cubecl::client::Client;
+use cubecl::prelude::*;
+use cubecl::server::{Handle, KernelArguments};
+
+use super::gpu::grid;
+
+/// Invocations of a workgroup.
+pub const WORKGROUP: usize = 256;
+
+/// A kernel's file and the parts that it calls; each part is a file of functions without an entry point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// The file's stem in `shaders/`.
+    pub name: &'static str,
+    text: &'static str,
+    parts: &'static [&'static str],
+}
+
+macro_rules! text {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+
+/// Executes one stage of a mixture plan.
+pub const MIX: Shader = Shader { name: "mix", text: text!("mix"), parts: &[text!("plan_row")] };
+/// Bytes to normalised images, with their colours converted.
+pub const INGEST: Shader = Shader { name: "ingest", text: text!("ingest"), parts: &[text!("bytes")] };
+/// Both at once, for RGB.
+pub const INGEST_MIX: Shader =
+    Shader { name: "ingest_mix", text: text!("ingest_mix"), parts: &[text!("bytes"), text!("plan_row")] };
+
+/// What is filled into a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Instance {
+    /// Values per invocation: 1, or 4 where a line's length is a multiple of 4.
+    pub lanes: usize,
+    /// Half-precision storage.
+    pub half: bool,
+    /// Bytes are ordered `[n, h, w, 3]`.
+    pub channels_last: bool,
+    /// 0 RGB and YCbCr (affine in the bytes), 1 Lab.
+    pub curve: u32,
+}
+
+impl Instance {
+    /// An instance for f32 or f16.
+    ///
+    /// # Panics
+    /// Another type: WGSL has no bf16.
+    pub fn new(lanes: usize, dtype: DType) -> Self {
+        assert!(matches!(dtype, DType::F32 | DType::F16), "the path `wgsl` has f32 and f16, not {dtype:?}");
+        Self { lanes, half: dtype == DType::F16, channels_last: false, curve: 0 }
+    }
+}
+
+impl Shader {
+    /// All kernels.
+    pub const ALL: [Self; 3] = [MIX, INGEST, INGEST_MIX];
+
+    /// The text that is compiled.
+    pub fn complete(&self, instance: &Instance) -> String {
+        let scalar = if instance.half { "f16" } else { "f32" };
+        let of = |element: &str| if instance.lanes == 4 { format!("vec4<{element}>") } else { element.to_owned() };
+        let filled = self.parts.iter().fold(SourceTemplate::new(self.text), |template, part| template.add_template(*part));
+        filled
+            .register("enable", if instance.half { "enable f16;" } else { "" })
+            .register("workgroup_size", WORKGROUP.to_string())
+            .register("lanes", instance.lanes.to_string())
+            .register("stored", of(scalar))
+            .register("value", of("f32"))
+            .register("place", of("u32"))
+            .register("lane_offsets", if instance.lanes == 4 { "vec4<u32>(0u, 1u, 2u, 3u)" } else { "0u" })
+            .register("read", if instance.lanes == 4 { "read_four" } else { "read_one" })
+            .register("channels_last", instance.channels_last.to_string())
+            .register("curve", instance.curve.to_string())
+            .complete()
+    }
+
+    /// Starts `groups` workgroups on `buffers`, which are bound in their order.
+    pub(super) fn launch(&self, client: &Client, instance: &Instance, groups: usize, buffers: Vec<Handle>) {
+        let (x, y) = grid(groups);
+        let dim = CubeDim::new_1d(WORKGROUP as u32);
+        let kernel = Text { shader: *self, text: self.complete(instance), dim };
+        let buffers = buffers.into_iter().map(Handle::binding).collect();
+        let arguments = KernelArguments::new().with_buffers(buffers);
+        client.launch(Box::new(SourceKernel::new(kernel, dim)), CubeCount::Static(x, y, 1), arguments);
+    }
+}
+
+/// A completed text as CubeCL takes it.
+struct Text {
+    shader: Shader,
+    text: String,
+    dim: CubeDim,
+}
+
+impl KernelSource for Text {
+    fn source(&self) -> SourceTemplate {
+        SourceTemplate::new(self.text.as_str())
+    }
+
+    /// The pipeline cache knows a kernel by this alone, so it carries the whole text in a hash.
+    fn id(&self) -> KernelId {
+        let mut hasher = DefaultHasher::new();
+        self.text.hash(&mut hasher);
+        KernelId::new::<Self>().cube_dim(self.dim.into()).info((self.shader.name, hasher.finish()))
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
