@@ -21,7 +21,8 @@ fn read<N: Size>(words: &[u32], image: usize, channel: usize, pixel: usize, plan
     let mut values = Vector::<f32, N>::empty();
     if comptime!(step == 1) {
         let first = (image * 3 + channel) * plane + pixel;
-        if comptime!(N::value() == 4) {
+        let lanes = N::value();
+        if comptime!(lanes == 4) {
             // The first byte's index is a multiple of 4: one word.
             let word = words[first / 4];
             #[unroll]
