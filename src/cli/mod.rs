@@ -62,6 +62,7 @@ impl ConfigArgs {
 /// Parses the arguments, runs the command, reports a failure on stderr. Exit status: 0 done, 1 the run failed, 2 bad input,
 /// 130 ended early on request.
 pub fn main() -> ExitCode {
+    keep_freed_memory();
     let outcome = match Cli::parse().command {
         Command::Pretrain(command) => command.run(),
         Command::Eval(command) => command.run(),
@@ -75,6 +76,18 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Tells the C library's allocator to keep freed memory. By default it gives every large block back to the system, and on the CPU each
+/// step then fetches its activations page by page again: a mixture of 256 images takes four times as long, a training step a tenth more.
+/// The resident set stays at its peak instead of going up and down.
+fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: plain settings of the allocator, made before any other thread runs.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the CPU's kernels share: tiles of images, output memory, and stores that pass the caches by.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use burn::tensor::{DType, Element, bf16, f16};
@@ -21,6 +22,12 @@ pub trait Stored: Copy + Send + Sync + Element + bytemuck::NoUninit + 'static {
     /// `out` is valid for writing `values.len()` values, which nobody else reads or writes meanwhile.
     unsafe fn write(out: *mut Self, values: &[f32], stream: bool);
 
+    /// `len` values from `out` on as f32 that are still to be written; `None` for other types.
+    ///
+    /// # Safety
+    /// As [`Stored::write`], for as long as the result lives.
+    unsafe fn place<'a>(out: *mut Self, len: usize) -> Option<&'a mut [MaybeUninit<f32>]>;
+
     /// What poisoned outputs are filled with.
     fn nan() -> Self;
 }
@@ -37,6 +44,11 @@ impl Stored for f32 {
         unsafe {
             if stream { stream_to(out, values) } else { std::ptr::copy_nonoverlapping(values.as_ptr(), out, values.len()) }
         }
+    }
+
+    unsafe fn place<'a>(out: *mut Self, len: usize) -> Option<&'a mut [MaybeUninit<f32>]> {
+        // SAFETY: the caller's.
+        Some(unsafe { std::slice::from_raw_parts_mut(out.cast(), len) })
     }
 
     fn nan() -> Self {
@@ -60,6 +72,10 @@ macro_rules! stored_in_16_bits {
                     // SAFETY: the caller's.
                     unsafe { out.add(at).write(<$type>::from_f32(value)) };
                 }
+            }
+
+            unsafe fn place<'a>(_: *mut Self, _: usize) -> Option<&'a mut [MaybeUninit<f32>]> {
+                None
             }
 
             fn nan() -> Self {
@@ -142,6 +158,17 @@ impl<S: Stored> Output<S> {
         unsafe { S::write(self.at.add(image * self.per_image + range.start), values, self.stream) }
     }
 
+    /// The place of values `range` of an image, to be written in full; `None` where they must go through [`Output::write`].
+    ///
+    /// # Safety
+    /// As [`Output::write`], for as long as the result lives.
+    #[expect(clippy::mut_from_ref, reason = "threads share the output and take disjoint parts")]
+    pub unsafe fn place(&self, image: usize, range: Range<usize>) -> Option<&mut [MaybeUninit<f32>]> {
+        debug_assert!(range.end <= self.per_image);
+        // SAFETY: the caller's; the memory has room for all images.
+        if self.stream { None } else { unsafe { S::place(self.at.add(image * self.per_image + range.start), range.len()) } }
+    }
+
     /// The written memory.
     ///
     /// # Safety
@@ -154,14 +181,27 @@ impl<S: Stored> Output<S> {
     }
 }
 
-/// Values of a tile: whole lines, and few enough that a tile, its partner and the result share the first-level cache.
-const TILE: usize = 2048;
+/// Values of an image that a task handles before it turns to the next image: long enough for the processor to stream, short enough for the
+/// images that are read twice to be in its last cache still.
+const RUN: usize = 16_384;
 
-/// The tiles of an image of `lines` lines of `width` values: enough of them that all threads find work, each some lines long.
-pub fn tiles(lines: usize, width: usize) -> Vec<Range<usize>> {
-    let wanted = (lines * width).div_ceil(8 * rayon::current_num_threads()).clamp(256, TILE);
-    let step = (wanted / width).max(1);
-    (0..lines).step_by(step).map(|from| from..(from + step).min(lines)).collect()
+/// Lines of `width` values that hold about `values` of them, at least one.
+pub fn lines_of(values: usize, width: usize) -> usize {
+    (values / width).max(1)
+}
+
+/// The tasks of a batch of `images` images of `lines` lines: lines and images of each. There are enough for all threads to share the work
+/// evenly, and otherwise as few as possible.
+pub fn tasks(lines: usize, width: usize, images: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let wanted = 8 * rayon::current_num_threads();
+    let step = lines_of(RUN, width);
+    let parts = wanted.div_ceil(lines.div_ceil(step)).clamp(1, images.max(1));
+    let part = images.div_ceil(parts).max(1);
+    let cut = |from: usize, step: usize, end: usize| from..(from + step).min(end);
+    (0..lines)
+        .step_by(step)
+        .flat_map(|line| (0..images).step_by(part).map(move |image| (cut(line, step, lines), cut(image, part, images))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -169,12 +209,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_cover_every_line_once() {
-        for (lines, width) in [(1, 1), (3 * 224, 224), (96, 32), (7, 5000), (1000, 1)] {
-            let tiles = tiles(lines, width);
-            let all: Vec<usize> = tiles.iter().cloned().flatten().collect();
-            assert_eq!(all, (0..lines).collect::<Vec<_>>(), "{lines} lines of {width}");
+    fn tasks_cover_every_line_of_every_image_once() {
+        for (lines, width, images) in [(1, 1, 1), (3 * 224, 224, 5), (96, 32, 512), (7, 50_000, 3), (1000, 1, 2)] {
+            let mut seen = vec![0; lines * images];
+            for (some, of) in tasks(lines, width, images) {
+                of.for_each(|image| some.clone().for_each(|line| seen[image * lines + line] += 1));
+            }
+            assert!(seen.iter().all(|&times| times == 1), "{images} images, {lines} lines of {width}");
         }
+    }
+
+    #[test]
+    fn a_poisoned_output_shows_what_was_not_written() {
+        crate::kernel::poison_outputs(true);
+        let output = Output::<f32>::new(2, 3);
+        // SAFETY: inside the output; poisoned memory is initialised.
+        let values = unsafe {
+            output.write(1, 1..3, &[4.0, 5.0]);
+            output.finish(2)
+        };
+        crate::kernel::poison_outputs(false);
+        assert!(values[..4].iter().all(|value| value.is_nan()));
+        assert_eq!(values[4..], [4.0, 5.0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{ByteLayout, Ingest};
 use crate::augment::simd::widened;
 use crate::kernel::colour::{ColorSpace, Constants, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, linear};
-use crate::kernel::host::{Output, Stored, fence, tiles};
+use crate::kernel::host::{Output, Stored, fence};
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::flex::{Images, data, run};
 use crate::kernel::path::ran;
@@ -104,26 +104,24 @@ fn colours<S: Stored>(bytes: &[u8], how: &Ingest) -> Vec<S> {
         ColorSpace::Rgb | ColorSpace::YCbCr => byte as f32,
     });
     let output = Output::<S>::new(n, 3 * plane);
-    let blocks = tiles(plane.div_ceil(BLOCK), BLOCK);
-    (0..n * blocks.len()).into_par_iter().for_each_init(
+    let blocks = plane.div_ceil(BLOCK);
+    (0..n * blocks).into_par_iter().with_min_len(8).for_each_init(
         || [[0.0f32; BLOCK]; 3],
         |rgb, task| {
-            let (image, blocks) = (task / blocks.len(), &blocks[task % blocks.len()]);
-            for from in blocks.clone().map(|block| block * BLOCK) {
-                let count = BLOCK.min(plane - from);
-                for (channel, values) in rgb.iter_mut().enumerate() {
-                    let first = image * 3 * plane + from * pixel_step + channel * channel_step;
-                    values.iter_mut().take(count).enumerate().for_each(|(p, v)| *v = light[bytes[first + p * pixel_step] as usize]);
-                }
-                match how.norm.space {
-                    ColorSpace::Lab => lab(rgb, &constants),
-                    ColorSpace::Rgb | ColorSpace::YCbCr => matrix(rgb, &constants),
-                }
-                for (channel, values) in rgb.iter().enumerate() {
-                    let at = channel * plane + from;
-                    // SAFETY: each task writes the pixels of its own blocks of its own image.
-                    unsafe { output.write(image, at..at + count, &values[..count]) };
-                }
+            let (image, from) = (task / blocks, task % blocks * BLOCK);
+            let count = BLOCK.min(plane - from);
+            for (channel, values) in rgb.iter_mut().enumerate() {
+                let first = image * 3 * plane + from * pixel_step + channel * channel_step;
+                values.iter_mut().take(count).enumerate().for_each(|(p, v)| *v = light[bytes[first + p * pixel_step] as usize]);
+            }
+            match how.norm.space {
+                ColorSpace::Lab => lab(rgb, &constants),
+                ColorSpace::Rgb | ColorSpace::YCbCr => matrix(rgb, &constants),
+            }
+            for (channel, values) in rgb.iter().enumerate() {
+                let at = channel * plane + from;
+                // SAFETY: each task writes the pixels of its own block of its own image.
+                unsafe { output.write(image, at..at + count, &values[..count]) };
             }
             fence();
         },

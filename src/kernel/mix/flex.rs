@@ -1,9 +1,10 @@
 //! The mixture on the CPU backend's own memory.
 //!
-//! A plan moves no pixel: a value depends only on the values at the same place of other images. So the work is cut into tiles of
-//! some lines *across all images*, and within a tile images are visited along their partner chains: a partner's values are still in the cache
-//! when they are read again, and memory sees one read and one write per value.
+//! A plan moves no pixel: a value depends only on the values at the same place of other images. So the work is cut into some lines
+//! *across many images*, and these images are visited along their partner chains: a partner's values are still in a cache when they are
+//! read again, and memory sees one read and one write per value.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use burn::backend::Flex;
@@ -13,7 +14,7 @@ use rayon::prelude::*;
 
 use super::StageJob;
 use crate::augment::simd::widened;
-use crate::kernel::host::{Output, Stored, fence, tiles};
+use crate::kernel::host::{Output, Stored, fence, lines_of, tasks};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::{Kind, Row, Stage};
@@ -90,25 +91,46 @@ pub fn data<S: Stored>(values: Vec<S>, dims: [usize; 4]) -> TensorData {
 /// Runs a stage on any images `dims` = `[t, c, h, w]`.
 pub fn run<S: Stored>(images: &impl Images, [_, c, h, w]: [usize; 4], job: &StageJob) -> Vec<S> {
     let output = Output::<S>::new(job.keep, c * h * w);
-    let (order, rows) = (visiting_order(&job.stage, job.keep), active_rows(&job.stage, job.keep));
-    let tiles = tiles(c * h, w);
-    let room = tiles.iter().map(Range::len).max().unwrap_or(0) * w;
-    tiles.par_iter().for_each_init(
-        || [vec![0.0f32; room], vec![0.0f32; room], vec![0.0f32; room]],
-        |[own, other, acc], lines| {
-            let tile = Tile { lines: lines.clone(), height: h, width: w };
-            for &image in &order {
-                let clean = images.read(image, tile.range(), own);
-                let mixed = if rows[image].is_empty() { clean } else { tile.fold(images, &rows[image], clean, other, acc) };
-                // SAFETY: this task alone writes these lines, each kept image once.
-                unsafe { output.write(image, tile.range(), mixed) };
+    let order = visiting_order(&job.stage, job.keep);
+    let block = lines_of(BLOCK, w);
+    tasks(c * h, w, order.len()).par_iter().for_each_init(
+        || [(); 3].map(|()| vec![0.0f32; block * w]),
+        |[own, other, acc], (lines, part)| {
+            for &image in &order[part.clone()] {
+                let rows: [Option<&Row>; 2] = first_two(job.stage.passes.iter().map(|pass| &pass[image]));
+                for from in lines.clone().step_by(block) {
+                    let tile = Tile { lines: from..(from + block).min(lines.end), height: h, width: w };
+                    let clean = images.read(image, tile.range(), own);
+                    // SAFETY: this task alone writes these lines of these images, each once.
+                    let place = unsafe { output.place(image, tile.range()) };
+                    let mixed = match (rows, place) {
+                        ([None, _], _) => clean,
+                        // The common case, one row: no need to gather the result first.
+                        ([Some(row), None], Some(place)) => {
+                            tile.write_row(row, images, clean, other, place);
+                            continue;
+                        }
+                        _ => tile.fold(images, image, &job.stage, clean, other, acc),
+                    };
+                    // SAFETY: as above; `place` is not used any more.
+                    unsafe { output.write(image, tile.range(), mixed) };
+                }
             }
             fence();
         },
     );
-    // SAFETY: the tiles cover all lines and the order all kept images; the loop has ended.
+    // SAFETY: the tasks cover all lines of all kept images; the loop has ended.
     unsafe { output.finish(job.keep) }
 }
+
+/// The first two rows that do something.
+fn first_two<'a>(rows: impl Iterator<Item = &'a Row>) -> [Option<&'a Row>; 2] {
+    let mut active = rows.filter(|row| !row.is_identity());
+    [active.next(), active.next()]
+}
+
+/// Values that are folded at a time: three blocks share the first-level cache.
+const BLOCK: usize = 1024;
 
 /// Kept images, each followed by the partner that it reads if that is still to come.
 fn visiting_order(stage: &Stage, keep: usize) -> Vec<usize> {
@@ -125,11 +147,6 @@ fn visiting_order(stage: &Stage, keep: usize) -> Vec<usize> {
     order
 }
 
-/// The rows of each kept image that do something, pass by pass.
-fn active_rows(stage: &Stage, keep: usize) -> Vec<Vec<Row>> {
-    (0..keep).map(|image| stage.passes.iter().map(|pass| pass[image]).filter(|row| !row.is_identity()).collect()).collect()
-}
-
 /// Some lines of an image `[c * h, w]`.
 struct Tile {
     lines: Range<usize>,
@@ -143,44 +160,67 @@ impl Tile {
         self.lines.start * self.width..self.lines.end * self.width
     }
 
-    /// Folds `rows` over the own values into `acc`.
+    /// Folds the rows of an image over its own values into `acc`.
     fn fold<'a>(
         &self,
         images: &impl Images,
-        rows: &[Row],
+        image: usize,
+        stage: &Stage,
         own: &[f32],
         other: &mut [f32],
         acc: &'a mut [f32],
     ) -> &'a [f32] {
         let acc = &mut acc[..own.len()];
-        let mut first = Some(own);
+        let mut rows = stage.passes.iter().map(|pass| &pass[image]).filter(|row| !row.is_identity());
+        match rows.next() {
+            Some(row) => self.write_row(row, images, own, other, uninit(acc)),
+            None => acc.copy_from_slice(own),
+        }
         for row in rows {
-            let partner = |other| images.read(row.partner as usize, self.range(), other);
-            match row.kind {
-                Kind::Blend => {
-                    let weights = [row.own_scale, row.lambda, 1.0 - row.lambda];
-                    match first.take() {
-                        Some(own) => blend(acc, own, partner(other), weights),
-                        None => blend_in_place(acc, partner(other), weights),
-                    }
-                }
-                Kind::Copy | Kind::Paste | Kind::Fill => {
-                    if let Some(own) = first.take() {
-                        acc.copy_from_slice(own);
-                    }
-                    if row.own_scale != 1.0 {
-                        acc.iter_mut().for_each(|value| *value *= row.own_scale);
-                    }
-                    if row.kind == Kind::Paste {
-                        let partner = partner(other);
-                        self.boxed(row, |span| acc[span.clone()].copy_from_slice(&partner[span]));
-                    } else if row.kind == Kind::Fill {
-                        self.boxed(row, |span| acc[span].fill(row.fill_value));
-                    }
-                }
+            if row.kind == Kind::Blend {
+                let weights = [row.own_scale, row.lambda, 1.0 - row.lambda];
+                blend_in_place(acc, images.read(row.partner as usize, self.range(), other), weights);
+                continue;
             }
+            if row.own_scale != 1.0 {
+                acc.iter_mut().for_each(|value| *value *= row.own_scale);
+            }
+            self.write_box(row, images, other, uninit(acc));
         }
         acc
+    }
+
+    /// Writes what one row makes of the own values, every value of `out`.
+    fn write_row(&self, row: &Row, images: &impl Images, own: &[f32], other: &mut [f32], out: &mut [MaybeUninit<f32>]) {
+        if row.kind == Kind::Blend {
+            let weights = [row.own_scale, row.lambda, 1.0 - row.lambda];
+            blend(out, own, images.read(row.partner as usize, self.range(), other), weights);
+            return;
+        }
+        if row.own_scale == 1.0 {
+            out.write_copy_of_slice(own);
+        } else {
+            out.iter_mut().zip(own).for_each(|(out, own)| _ = out.write(row.own_scale * own));
+        }
+        self.write_box(row, images, other, out);
+    }
+
+    /// Writes the part of a row that lies in its box.
+    fn write_box(&self, row: &Row, images: &impl Images, other: &mut [f32], out: &mut [MaybeUninit<f32>]) {
+        match row.kind {
+            Kind::Paste if self.meets(row) => {
+                let partner = images.read(row.partner as usize, self.range(), other);
+                self.boxed(row, |span| _ = out[span.clone()].write_copy_of_slice(&partner[span]));
+            }
+            Kind::Fill => self.boxed(row, |span| out[span].fill(MaybeUninit::new(row.fill_value))),
+            Kind::Copy | Kind::Blend | Kind::Paste => {}
+        }
+    }
+
+    /// Whether a line of the tile may lie in the row's box. A tile that reaches over the end of a channel may.
+    fn meets(&self, row: &Row) -> bool {
+        let (first, last) = (self.lines.start % self.height, (self.lines.end - 1) % self.height);
+        first > last || (first < row.bbox.y1 as usize && last >= row.bbox.y0 as usize) || self.lines.len() >= self.height
     }
 
     /// Calls `write` with each part of the tile that lies in the row's box.
@@ -195,12 +235,18 @@ impl Tile {
     }
 }
 
+/// Written values as values to be written.
+fn uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the layouts are equal, and this file writes only whole values through it.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
+}
+
 widened! {
     /// `acc = lambda * (scale * own) + rest * other`; weights are scale, lambda, rest.
-    fn blend(acc: &mut [f32], own: &[f32], other: &[f32], weights: [f32; 3]) {
+    fn blend(acc: &mut [MaybeUninit<f32>], own: &[f32], other: &[f32], weights: [f32; 3]) {
         let [scale, lambda, rest] = weights;
         for ((acc, own), other) in acc.iter_mut().zip(own).zip(other) {
-            *acc = lambda * (scale * own) + rest * other;
+            acc.write(lambda * (scale * own) + rest * other);
         }
     }
 }
