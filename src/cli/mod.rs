@@ -5,6 +5,7 @@ mod config;
 mod devices;
 mod eval;
 mod pretrain;
+mod preview;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     /// Evaluates the encoder of a run.
     #[command(subcommand)]
     Eval(eval::Eval),
+    /// Draws the images of a config's first batch, and what the mixture makes of them.
+    Preview(preview::Preview),
     /// Lists the devices that can be used, and what is missing for the others.
     Devices(devices::Devices),
     /// Shows, checks or describes configs.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Pretrain(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Preview(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -8,11 +8,11 @@ use super::sheet::{Cell, Colour, OUTLINES, Sheet, SheetOptions, SheetRow};
 use crate::data::{self, Batch, RgbImage, Source};
 use crate::error::Result;
 use crate::kernel::Normalization;
-use crate::mixture::{Kind, MixturePlan};
+use crate::mixture::{Kind, MixturePlan, Row, Stage};
 use crate::train::jobs::StepPlan;
 use crate::train::upload::Upload;
 
-/// Draws up to `count` images of a batch, those that are mixed first. 0 draws nothing.
+/// Draws up to `count` images of a batch into a PNG file, those that are mixed first. 0 draws nothing.
 ///
 /// # Errors
 /// An image that cannot be read again, or a disk that cannot be written.
@@ -20,69 +20,96 @@ pub fn save(path: &Path, count: usize, source: &dyn Source, batch: &Batch<StepPl
     if count == 0 {
         return Ok(());
     }
-    let inputs = upload.inputs(batch);
+    sheet(count, source, batch, upload)?.save_png(path, SheetOptions::default())
+}
+
+/// Up to `count` rows, mixed images first: the original, its views, and each view after each stage of its plan, with what the plan's
+/// rows do to it beside them.
+///
+/// # Errors
+/// An image that cannot be read again.
+pub fn sheet(count: usize, source: &dyn Source, batch: &Batch<StepPlan>, upload: &Upload) -> Result<Sheet> {
     let plan = &batch.payload.planned;
     let own = batch.payload.own;
-    let mixed = |row: usize| {
-        plan.unmix.is_some() || (0..batch.views.len()).any(|v| plan.plan_of(v).is_some_and(|p| !words(p, row).is_empty()))
+    let views = batch.views.len();
+    // Without Un-Mix the method sees the mixed views; with it, the clean views and the mixture of view 1.
+    let plans: Vec<(usize, &MixturePlan)> = match &plan.unmix {
+        Some(unmix) => vec![(0, &unmix.plan)],
+        None => (0..views).filter_map(|view| Some((view, plan.plan_of(view)?))).collect(),
     };
-    let mut rows: Vec<usize> = (0..own).filter(|&row| mixed(row)).collect();
-    rows.extend((0..own).filter(|&row| !mixed(row)));
+    let is_mixed = |row: &usize| plans.iter().any(|(_, plan)| plan.stages.iter().any(|stage| !active(stage, *row).is_empty()));
+    let (mut rows, clean): (Vec<usize>, Vec<usize>) = (0..own).partition(is_mixed);
+    rows.extend(clean);
     rows.truncate(count);
 
-    let views = batch.views.len();
     let mut columns = vec!["original".to_owned()];
-    columns.extend((1..=views).map(|v| format!("view {v}")));
-    // Without Un-Mix the method sees the mixed views; with it, the clean views and the mixture of view 1.
-    let results: Vec<(&Tensor<4>, Option<&MixturePlan>)> = match (&inputs.mixed, &plan.unmix) {
-        (Some(mixed), Some(unmix)) => vec![(&mixed.images, Some(&unmix.plan))],
-        _ => inputs.views.iter().enumerate().map(|(v, images)| (images, plan.plan_of(v))).collect(),
-    };
-    columns.extend((1..=results.len()).map(|v| format!("view {v}, mixed")));
+    columns.extend((1..=views).map(|view| format!("view {view}")));
+    let mut results = Vec::new();
+    for (view, plan) in plans {
+        for stages in 1..=plan.stages.len() {
+            // The plan up to this stage; only the last one is what the method gets.
+            let part = MixturePlan { stages: plan.stages[..stages].to_vec(), keep: own };
+            let images = upload.target.images(&batch.views[view], &upload.ingest(batch.index.len()), &part);
+            let stage = plan.stages[stages - 1].clone();
+            columns.push(format!("view {}, {}", view + 1, stage_name(&stage)));
+            results.push((images, stage));
+        }
+    }
     let mut sheet = Sheet { title: String::new(), columns, rows: Vec::new() };
     for row in rows {
         let index = batch.index[row] as usize;
         let label = source.label(index).and_then(|l| source.classes().get(l as usize).cloned()).unwrap_or_default();
         let mut cells = vec![Cell::new(data::load(source, index)?, label)];
-        cells.extend((0..views).map(|v| Cell::new(clean_tile(&batch.views[v], row, upload.size), "")));
-        cells.extend(results.iter().map(|(images, plan)| {
-            let text = plan.map(|plan| words(plan, row)).unwrap_or_default();
-            Cell {
-                boxes: plan.map(|plan| boxes(plan, row)).unwrap_or_default(),
-                ..Cell::new(tile(images, row, &upload.norm), if text.is_empty() { "not mixed".into() } else { text.join("\n") })
-            }
+        cells.extend((0..views).map(|view| Cell::new(clean_tile(&batch.views[view], row, upload.size), "")));
+        cells.extend(results.iter().map(|(images, stage)| {
+            let text = words(stage, row);
+            let caption = if text.is_empty() { "unchanged".into() } else { text.join("\n") };
+            Cell { boxes: boxes(stage, row), ..Cell::new(tile(images, row, &upload.norm), caption) }
         }));
         sheet.rows.push(SheetRow { caption: format!("{row}"), cells });
     }
-    sheet.save_png(path, SheetOptions::default())
+    Ok(sheet)
 }
 
-/// The boxes that a plan pastes or fills in one image.
-fn boxes(plan: &MixturePlan, image: usize) -> Vec<([usize; 4], Colour)> {
-    let rows = plan.stages.iter().flat_map(|stage| &stage.passes).map(|pass| &pass[image]);
-    rows.filter(|row| matches!(row.kind, Kind::Paste | Kind::Fill) && !row.is_identity())
-        .zip(OUTLINES.iter().cycle())
+/// What a stage does, by the rows that do something.
+fn stage_name(stage: &Stage) -> &'static str {
+    let any = |kind| stage.passes.iter().flatten().any(|row| row.kind == kind && !row.is_identity());
+    match (any(Kind::Blend), any(Kind::Paste), any(Kind::Fill)) {
+        (true, false, false) => "global mixture",
+        (false, true, false) => "region mixture",
+        (false, false, true) => "erased",
+        _ => "mixed",
+    }
+}
+
+/// The rows of an image that do something.
+fn active(stage: &Stage, image: usize) -> Vec<&Row> {
+    stage.passes.iter().map(|pass| &pass[image]).filter(|row| !row.is_identity()).collect()
+}
+
+/// The boxes that a stage pastes or fills in one image.
+fn boxes(stage: &Stage, image: usize) -> Vec<([usize; 4], Colour)> {
+    let rows = active(stage, image).into_iter().filter(|row| matches!(row.kind, Kind::Paste | Kind::Fill));
+    rows.zip(OUTLINES.iter().cycle())
         .map(|(row, colour)| ([row.bbox.y0, row.bbox.x0, row.bbox.y1, row.bbox.x1].map(|v| v as usize), *colour))
         .collect()
 }
 
-/// What a plan does to one image, a line per row that does something.
-fn words(plan: &MixturePlan, image: usize) -> Vec<String> {
-    let mut out = Vec::new();
-    for (s, stage) in plan.stages.iter().enumerate() {
-        for row in stage.passes.iter().map(|pass| &pass[image]).filter(|row| !row.is_identity()) {
-            let b = &row.bbox;
-            let place = format!("[{}, {}, {}, {}]", b.y0, b.x0, b.y1, b.x1);
-            let what = match row.kind {
-                Kind::Copy => format!("scale {}", row.own_scale),
-                Kind::Blend => format!("{:.2} own + {:.2} of {}", row.lambda, 1.0 - row.lambda, row.partner),
-                Kind::Paste => format!("paste {} of {}", place, row.partner),
-                Kind::Fill => format!("fill {} with {:.2}", place, row.fill_value),
-            };
-            out.push(if plan.stages.len() > 1 { format!("{}: {what}", s + 1) } else { what });
-        }
-    }
-    out
+/// What a stage does to one image, a line per row that does something: kind, partner, lambda, box as y0, x0, y1, x1.
+fn words(stage: &Stage, image: usize) -> Vec<String> {
+    let line = |row: &Row| {
+        let b = &row.bbox;
+        let place = format!("[{}, {}, {}, {}]", b.y0, b.x0, b.y1, b.x1);
+        let scale = if row.own_scale == 1.0 { String::new() } else { format!(", own x {}", row.own_scale) };
+        let what = match row.kind {
+            Kind::Copy => "copy".to_owned(),
+            Kind::Blend => format!("blend {}, lambda {:.3}", row.partner, row.lambda),
+            Kind::Paste => format!("paste {}, lambda {:.3}, box {place}", row.partner, row.lambda),
+            Kind::Fill => format!("fill {:.2}, box {place}", row.fill_value),
+        };
+        what + &scale
+    };
+    active(stage, image).into_iter().map(line).collect()
 }
 
 /// One image of a loader buffer `[t, 3, h, w]`.
