@@ -100,7 +100,8 @@ fn bounds(images: &[f32], [t, c, h, w]: [usize; 4], plan: &MixturePlan) -> Vec<f
                 let row = &pass[image];
                 let from = row.partner as usize * c * h * w + rest;
                 let own = row.own_scale * *value;
-                let own_error = if *error == 0.0 { 0.0 } else { f64::from(row.own_scale) * *error + 2.0 * U * f64::from(own.abs()) };
+                let own_error =
+                    if *error == 0.0 { 0.0 } else { f64::from(row.own_scale) * *error + 2.0 * U * f64::from(own.abs()) };
                 let lambda = f64::from(row.lambda);
                 (*value, *error) = match row.kind {
                     Kind::Copy => (own, own_error),
@@ -157,10 +158,8 @@ fn shapes_at_the_edges() {
             let images = values(&mut stream(t as u64), t * c * h * w);
             let flip = |i: usize| (t - 1 - i) as u32;
             let bbox = BBox { y0: 0, x0: 0, y1: h as u32, x1: (w as u32).div_ceil(2) };
-            let passes = vec![
-                (0..t).map(|i| Row::blend(flip(i), 0.3)).collect(),
-                (0..t).map(|i| Row::paste(flip(i), 0.5, bbox)).collect(),
-            ];
+            let passes =
+                vec![(0..t).map(|i| Row::blend(flip(i), 0.3)).collect(), (0..t).map(|i| Row::paste(flip(i), 0.5, bbox)).collect()];
             let plan = MixturePlan { stages: vec![Stage { passes }], keep: t.div_ceil(2) };
             let got = common::values(mix(tensor(&images, shape, &opened.device), &plan, path));
             compare(&got, &images, shape, &plan, &|| format!("{shape:?} on {} {}", opened.info.name, path.name()));
@@ -239,7 +238,8 @@ fn batches_in_parts_are_those_in_one() {
             let [t, c, h, w] = shape;
             let passes = plan.stages.iter().map(|stage| stage.passes.len()).max().unwrap();
             for most in [passes + 1, passes + 2, 50] {
-                let parts = images.chunks(most * c * h * w).map(|part| tensor(part, [part.len() / (c * h * w), c, h, w], &opened.device));
+                let parts =
+                    images.chunks(most * c * h * w).map(|part| tensor(part, [part.len() / (c * h * w), c, h, w], &opened.device));
                 let mixed = mix_parts(parts.collect(), &plan, path, most);
                 assert!(mixed.iter().all(|part| part.dims()[0] <= most));
                 let got: Vec<f32> = mixed.into_iter().flat_map(common::values).collect();
@@ -265,7 +265,8 @@ fn a_batch_above_the_binding_limit_goes_in_parts() {
         assert!(target.most(&how) < 240);
         let got = common::values(target.images(&bytes, &how, &plan));
         let image = 3 * 224 * 224;
-        let chosen: Vec<u8> = [0, 1, 2, 3, 236, 237, 238, 239].iter().flat_map(|i| bytes[i * image..(i + 1) * image].to_vec()).collect();
+        let chosen: Vec<u8> =
+            [0, 1, 2, 3, 236, 237, 238, 239].iter().flat_map(|i| bytes[i * image..(i + 1) * image].to_vec()).collect();
         let few = Ingest { dims: [8, 224, 224], ..how };
         let images = unmix::kernel::ingest::reference::ingest(&chosen, &few);
         let mut passes: Vec<Row> = (0..4).map(|i| Row::blend(7 - i, 0.25)).collect();
@@ -298,7 +299,8 @@ fn bytes_become_the_images_of_the_reference() {
                 // RGB and YCbCr are a few products of rounded constants, of sums below 8: 12 roundings. Lab's two powers are as good as the
                 // device's `pow`; the golden numbers allow 1e-4.
                 let (space, most) =
-                    [(ColorSpace::Rgb, 12.0 * U * 8.0), (ColorSpace::YCbCr, 12.0 * U * 8.0), (ColorSpace::Lab, 1e-4)][case as usize % 3];
+                    [(ColorSpace::Rgb, 12.0 * U * 8.0), (ColorSpace::YCbCr, 12.0 * U * 8.0), (ColorSpace::Lab, 1e-4)]
+                        [case as usize % 3];
                 let (bytes, how) = random_bytes(case, space);
                 let got = common::values(ingest(&bytes, &how, &opened.device, path));
                 let want = unmix::kernel::ingest::reference::ingest(&bytes, &how);
@@ -327,7 +329,12 @@ fn bytes_become_half_precision_images() {
                 let got = common::values(images.cast(FloatDType::F32));
                 for (got, want) in got.iter().zip(unmix::kernel::ingest::reference::ingest(&bytes, &how)) {
                     let off = f64::from(got - want).abs();
-                    assert!(off <= unit * f64::from(want.abs()) + 2e-4, "case {case} on {} {}: {got}, want {want}", opened.info.name, path.name());
+                    assert!(
+                        off <= unit * f64::from(want.abs()) + 2e-4,
+                        "case {case} on {} {}: {got}, want {want}",
+                        opened.info.name,
+                        path.name()
+                    );
                 }
             }
         }
@@ -406,7 +413,8 @@ fn a_blend_and_its_complement_sum_to_both_images() {
             let lambda = draw.below(4097) as f64 / 4096.0;
             let images = values(&mut draw, 2 * 15);
             let blend = |lambda: f64| {
-                let plan = MixturePlan { stages: vec![Stage { passes: vec![vec![Row::blend(1, lambda), Row::default()]] }], keep: 1 };
+                let plan =
+                    MixturePlan { stages: vec![Stage { passes: vec![vec![Row::blend(1, lambda), Row::default()]] }], keep: 1 };
                 common::values(mix(tensor(&images, [2, 1, 3, 5], &opened.device), &plan, path))
             };
             for (at, (a, b)) in blend(lambda).iter().zip(blend(1.0 - lambda)).enumerate() {

@@ -73,7 +73,8 @@ fn element(module: &Module, ty: naga::Handle<naga::Type>) -> String {
 
 /// A module's constants that are whole numbers.
 fn constant(module: &Module, name: &str) -> u32 {
-    let (_, constant) = module.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("no constant {name}"));
+    let (_, constant) =
+        module.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name)).unwrap_or_else(|| panic!("no constant {name}"));
     match module.global_expressions[constant.init] {
         Expression::Literal(Literal::U32(value)) => value,
         ref other => panic!("{name} is {other:?}"),
@@ -93,7 +94,12 @@ fn every_instance_parses_validates_and_has_the_bindings_that_the_host_passes() {
             let want: Vec<(&str, &str)> = match shader.name {
                 "mix" => vec![("images", stored), ("rows", words), ("mixed", stored), ("info", stage)],
                 "ingest" => {
-                    vec![("words", words), ("constants", &constants), ("images", stored), ("info", "images@0 plane@4 vectors@8 blocks@12")]
+                    vec![
+                        ("words", words),
+                        ("constants", &constants),
+                        ("images", stored),
+                        ("info", "images@0 plane@4 vectors@8 blocks@12"),
+                    ]
                 }
                 "ingest_mix" => {
                     vec![("words", words), ("constants", &constants), ("rows", words), ("mixed", stored), ("info", stage)]

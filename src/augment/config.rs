@@ -78,11 +78,7 @@ impl ViewsConfig {
     pub fn normalization(&self) -> Normalization {
         let (mean, std) = self.recipe_normalization();
         let narrow = |values: Channels| values.map(|v| v as f32);
-        Normalization {
-            space: self.color_space,
-            mean: narrow(self.mean.unwrap_or(mean)),
-            std: narrow(self.std.unwrap_or(std)),
-        }
+        Normalization { space: self.color_space, mean: narrow(self.mean.unwrap_or(mean)), std: narrow(self.std.unwrap_or(std)) }
     }
 
     /// The same views with the recipe's own values written out.

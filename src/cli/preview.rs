@@ -46,12 +46,8 @@ impl Preview {
         let opened = device::open(&config.device)?.with_kernels(&config.kernels)?;
         let source = config.data.open(Split::Train, config.seed)?;
         let length = Length::of(&config, source.len())?;
-        let upload = Upload {
-            target: opened.target(),
-            norm: config.views.normalization(),
-            size: config.view_size(),
-            seed: config.seed,
-        };
+        let upload =
+            Upload { target: opened.target(), norm: config.views.normalization(), size: config.view_size(), seed: config.seed };
         upload.check(config.data.batch)?;
         let first = jobs(&config, source.len(), length, 0).take(1);
         let mut loader = Loader::start(source.clone(), Arc::new(config.views.recipe()), config.data.loader_options(), first);

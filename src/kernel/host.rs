@@ -41,9 +41,7 @@ impl Stored for f32 {
 
     unsafe fn write(out: *mut Self, values: &[f32], stream: bool) {
         // SAFETY: the caller's.
-        unsafe {
-            if stream { stream_to(out, values) } else { std::ptr::copy_nonoverlapping(values.as_ptr(), out, values.len()) }
-        }
+        unsafe { if stream { stream_to(out, values) } else { std::ptr::copy_nonoverlapping(values.as_ptr(), out, values.len()) } }
     }
 
     unsafe fn place<'a>(out: *mut Self, len: usize) -> Option<&'a mut [MaybeUninit<f32>]> {

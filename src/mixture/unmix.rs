@@ -119,7 +119,7 @@ impl Policy for Unmix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::reference::mix;
+    use crate::kernel::mix::reference::mix;
     use crate::mixture::config::Name;
     use crate::mixture::policy::policy;
 

@@ -100,12 +100,12 @@ fn words(stage: &Stage, image: usize) -> Vec<String> {
     let line = |row: &Row| {
         let b = &row.bbox;
         let place = format!("[{}, {}, {}, {}]", b.y0, b.x0, b.y1, b.x1);
-        let scale = if row.own_scale == 1.0 { String::new() } else { format!(", own x {}", row.own_scale) };
+        let scale = if row.own_scale == 1.0 { String::new() } else { format!("\nown x {}", row.own_scale) };
         let what = match row.kind {
             Kind::Copy => "copy".to_owned(),
-            Kind::Blend => format!("blend {}, lambda {:.3}", row.partner, row.lambda),
-            Kind::Paste => format!("paste {}, lambda {:.3}, box {place}", row.partner, row.lambda),
-            Kind::Fill => format!("fill {:.2}, box {place}", row.fill_value),
+            Kind::Blend => format!("blend {}\nlambda {:.3}", row.partner, row.lambda),
+            Kind::Paste => format!("paste {}\nlambda {:.3}\nbox {place}", row.partner, row.lambda),
+            Kind::Fill => format!("fill {:.2}\nbox {place}", row.fill_value),
         };
         what + &scale
     };

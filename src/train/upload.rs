@@ -58,7 +58,9 @@ impl Upload {
             return Ok(());
         }
         let limit = self.target.largest_tensor.unwrap_or(u64::MAX) >> 20;
-        Err(Error::input(format!("`data.batch` is {batch}, but the device holds at most {most} images of {h}x{w} in a tensor ({limit} MiB)"))
-            .hint(format!("set data.batch to at most {most}, or use a device without that limit (--device cpu, cuda)")))
+        Err(Error::input(format!(
+            "`data.batch` is {batch}, but the device holds at most {most} images of {h}x{w} in a tensor ({limit} MiB)"
+        ))
+        .hint(format!("set data.batch to at most {most}, or use a device without that limit (--device cpu, cuda)")))
     }
 }

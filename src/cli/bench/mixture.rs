@@ -118,7 +118,7 @@ impl Kind {
 impl MixtureBench {
     /// Measures and prints.
     pub fn run(&self) -> Result<ExitCode> {
-        if self.batch == Some(0) || self.size == Some(0) || !(self.seconds > 0.0) {
+        if self.batch == Some(0) || self.size == Some(0) || self.seconds.is_nan() || self.seconds <= 0.0 {
             return Err(Error::input("--batch and --size must be at least 1, --seconds above 0"));
         }
         let opened = device::open(&self.device)?;

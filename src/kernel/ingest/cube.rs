@@ -17,7 +17,14 @@ use crate::mixture::plan::ROW_WORDS;
 
 /// `N` neighbouring pixels of one channel; `step` is the distance in bytes between them.
 #[cube]
-fn read<N: Size>(words: &[u32], image: usize, channel: usize, pixel: usize, plane: usize, #[comptime] step: usize) -> Vector<f32, N> {
+fn read<N: Size>(
+    words: &[u32],
+    image: usize,
+    channel: usize,
+    pixel: usize,
+    plane: usize,
+    #[comptime] step: usize,
+) -> Vector<f32, N> {
     let mut values = Vector::<f32, N>::empty();
     if comptime!(step == 1) {
         let first = (image * 3 + channel) * plane + pixel;
@@ -60,7 +67,10 @@ fn matrix_row<N: Size>(
     b: Vector<f32, N>,
 ) -> Vector<f32, N> {
     let w = comptime!(c * 4);
-    Vector::new(constants[w]) * r + Vector::new(constants[w + 1]) * g + Vector::new(constants[w + 2]) * b + Vector::new(constants[w + 3])
+    Vector::new(constants[w]) * r
+        + Vector::new(constants[w + 1]) * g
+        + Vector::new(constants[w + 2]) * b
+        + Vector::new(constants[w + 3])
 }
 
 /// Linear light of sRGB bytes.

@@ -134,11 +134,10 @@ widened! {
     /// `matrix . (r, g, b, 1)` in place.
     fn matrix(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
         let m = constants.matrix;
-        for p in 0..BLOCK {
-            let [r, g, b] = [rgb[0][p], rgb[1][p], rgb[2][p]];
-            for c in 0..3 {
-                rgb[c][p] = m[c][0] * r + m[c][1] * g + m[c][2] * b + m[c][3];
-            }
+        let [red, green, blue] = rgb;
+        for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+            let row = |c: usize| m[c][0] * *red + m[c][1] * *green + m[c][2] * *blue + m[c][3];
+            (*red, *green, *blue) = (row(0), row(1), row(2));
         }
     }
 }
@@ -147,17 +146,17 @@ widened! {
     /// Linear light to normalised Lab in place.
     fn lab(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
         let Constants { matrix: m, gain, shift } = *constants;
-        for p in 0..BLOCK {
-            let [r, g, b] = [rgb[0][p], rgb[1][p], rgb[2][p]];
+        let [red, green, blue] = rgb;
+        for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
             let f = |c: usize| {
-                let t = m[c][0] * r + m[c][1] * g + m[c][2] * b;
+                let t = m[c][0] * *red + m[c][1] * *green + m[c][2] * *blue;
                 let line = LAB_SLOPE as f32 * t + LAB_OFFSET as f32;
                 if t > LAB_KNEE as f32 { cube_root(t) } else { line }
             };
             let (x, y, z) = (f(0), f(1), f(2));
-            rgb[0][p] = y * gain[0] + shift[0];
-            rgb[1][p] = (x - y) * gain[1] + shift[1];
-            rgb[2][p] = (y - z) * gain[2] + shift[2];
+            *red = y * gain[0] + shift[0];
+            *green = (x - y) * gain[1] + shift[1];
+            *blue = (y - z) * gain[2] + shift[2];
         }
     }
 }

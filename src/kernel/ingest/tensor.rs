@@ -21,7 +21,10 @@ pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device) -> Tensor<4> {
         ColorSpace::Rgb => {
             let affine = how.norm.affine().expect("RGB is affine per channel");
             let channel = |pick: fn(&(f32, f32)) -> f32| {
-                Tensor::<4>::from_data(TensorData::new(affine.iter().map(pick).collect::<Vec<_>>(), [1, 3, 1, 1]), (device, DType::F32))
+                Tensor::<4>::from_data(
+                    TensorData::new(affine.iter().map(pick).collect::<Vec<_>>(), [1, 3, 1, 1]),
+                    (device, DType::F32),
+                )
             };
             images * channel(|a| a.0) + channel(|a| a.1)
         }

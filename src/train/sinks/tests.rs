@@ -2,8 +2,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use crate::kernel::{Choice, KernelPath, Op};
 use super::*;
+use crate::kernel::{Choice, KernelPath, Op};
 
 #[derive(Clone, Default)]
 struct Shared(Rc<RefCell<Vec<u8>>>);
