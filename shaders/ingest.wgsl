@@ -7,7 +7,7 @@
 // 3        info      Info                               sizes
 //
 // Work of one invocation: `lanes` neighbouring pixels of one image with all three channels.
-// Limits: every size fits u32; lanes is 4 only if h * w is a multiple of 4; up to 65,535 x 65,535 workgroups.
+// Limits: every size fits u32; lanes is 4 only if h * w is a multiple of 4; 65,535 workgroups for an image, 65,535 x 65,535 images.
 {{ enable }}
 
 alias Stored = {{ stored }};
@@ -21,7 +21,6 @@ struct Info {
     images: u32,   // n
     plane: u32,    // pixels of a channel, h * w
     vectors: u32,  // plane / lanes
-    blocks: u32,   // workgroups of an image
 }
 
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
@@ -55,9 +54,8 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let block = group.x + group.y * groups.x;
-    let image = block / info.blocks;
-    let at = (block % info.blocks) * WORKGROUP + invocation;
+    let image = group.y + group.z * groups.y;
+    let at = group.x * WORKGROUP + invocation;
     if (image >= info.images || at >= info.vectors) {
         return;
     }

@@ -7,8 +7,9 @@
 // 3        mixed     [N, 3, H, W] of Stored             normalised values, row-major
 // 4        info      Info                               sizes, see plan_row.wgsl
 //
-// Work of one invocation: `lanes` neighbouring values of one image, one byte read per value (and one per partner) and one write.
-// Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; up to 65,535 x 65,535 workgroups.
+// Work of one invocation: four vectors of `lanes` neighbouring values of one image, one byte read per value (and one per partner) and
+// one write.
+// Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; 65,535 workgroups for an image, 65,535 x 65,535 images.
 {{ enable }}
 
 alias Stored = {{ stored }};
@@ -26,8 +27,8 @@ const LANE_OFFSETS: Place = {{ lane_offsets }};
 
 // The normalised values of an image at vector `at`.
 fn image_values(image: u32, at: u32) -> Value {
-    let channel = (at * LANES) / info.plane;
-    let bytes = {{ read }}(first_byte(image, channel, (at * LANES) % info.plane, info.plane));
+    let channel = quotient(at * LANES, info.plane);
+    let bytes = {{ read }}(first_byte(image, channel, at * LANES - channel * info.plane, info.plane));
     return bytes * constants[channel * 5u] + constants[channel * 4u + 3u];
 }
 
@@ -37,20 +38,9 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let block = group.x + group.y * groups.x;
-    let image = block / info.blocks;
-    let at = (block % info.blocks) * WORKGROUP + invocation;
-    if (image >= info.keep || at >= info.vectors) {
-        return;
+    let image = group.y + group.z * groups.y;
+    let at = group.x * (4u * WORKGROUP) + invocation;
+    if (image < info.keep && at < info.vectors) {
+        mix_run(image, at);
     }
-    var own = image_values(image, at);
-    for (var pass_index = 0u; pass_index < info.passes; pass_index++) {
-        let row = (pass_index * info.images + image) * ROW_WORDS;
-        var other = own;
-        if (reads_partner(row)) {
-            other = image_values(rows[row + ROW_PARTNER], at);
-        }
-        own = apply_row(row, own, other, at);
-    }
-    mixed[image * info.vectors + at] = Stored(own);
 }

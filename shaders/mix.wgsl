@@ -6,9 +6,9 @@
 // 2        mixed  [N, C, H, W] of Stored            normalised values
 // 3        info   Info                              sizes, see plan_row.wgsl
 //
-// Work of one invocation: `lanes` neighbouring values of one image, one read (and one per partner) and one write. A workgroup
-// stays within one image, so that its rows are the same for all invocations.
-// Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; up to 65,535 x 65,535 workgroups.
+// Work of one invocation: four vectors of `lanes` neighbouring values of one image, each with one read (and one per partner) and one
+// write. A workgroup stays within one image, so that its rows are the same for all invocations.
+// Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; 65,535 workgroups for an image, 65,535 x 65,535 images.
 {{ enable }}
 
 alias Stored = {{ stored }};
@@ -23,26 +23,20 @@ const LANE_OFFSETS: Place = {{ lane_offsets }};
 @group(0) @binding(2) var<storage, read_write> mixed: array<Stored>;
 @group(0) @binding(3) var<storage, read_write> info: Info;
 
+// Vector `at` of an image of the stage's input.
+fn image_values(image: u32, at: u32) -> Value {
+    return Value(images[image * info.vectors + at]);
+}
+
 @compute @workgroup_size({{ workgroup_size }}, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let block = group.x + group.y * groups.x;
-    let image = block / info.blocks;
-    let at = (block % info.blocks) * WORKGROUP + invocation;
-    if (image >= info.keep || at >= info.vectors) {
-        return;
+    let image = group.y + group.z * groups.y;
+    let at = group.x * (4u * WORKGROUP) + invocation;
+    if (image < info.keep && at < info.vectors) {
+        mix_run(image, at);
     }
-    var own = Value(images[image * info.vectors + at]);
-    for (var pass_index = 0u; pass_index < info.passes; pass_index++) {
-        let row = (pass_index * info.images + image) * ROW_WORDS;
-        var other = own;
-        if (reads_partner(row)) {
-            other = Value(images[rows[row + ROW_PARTNER] * info.vectors + at]);
-        }
-        own = apply_row(row, own, other, at);
-    }
-    mixed[image * info.vectors + at] = Stored(own);
 }

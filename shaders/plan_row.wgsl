@@ -1,4 +1,4 @@
-// Part of mix.wgsl and ingest_mix.wgsl: one row of a mixture plan, applied to `lanes` neighbouring values of an image.
+// Part of mix.wgsl and ingest_mix.wgsl: the rows of a mixture plan, applied to vectors (`lanes` neighbouring values) of an image.
 // The row's words are those of ROW_LAYOUT in src/mixture/plan.rs; a test compares the two.
 
 const ROW_WORDS: u32 = 9u;
@@ -22,41 +22,104 @@ struct Info {
     images: u32,   // T, images in
     keep: u32,     // N <= T, images out
     passes: u32,   // rows per image
+    height: u32,   // lines of a channel
     width: u32,    // pixels of a line
     plane: u32,    // pixels of a channel, height * width
     vectors: u32,  // values of an image / lanes
-    blocks: u32,   // workgroups of an image
 }
 
-// Does this row read its partner?
-fn reads_partner(row: u32) -> bool {
-    let kind = rows[row + ROW_KIND];
-    return kind == KIND_BLEND || kind == KIND_PASTE;
-}
-
-// `own` after the row that starts at word `row`; `at` is the index of the values in the image, in vectors.
-fn apply_row(row: u32, own: Value, other: Value, at: u32) -> Value {
-    let kind = rows[row + ROW_KIND];
-    let scaled = bitcast<f32>(rows[row + ROW_OWN_SCALE]) * own;
-    if (kind == KIND_BLEND) {
-        let lambda = bitcast<f32>(rows[row + ROW_LAMBDA]);
-        return lambda * scaled + (1.0 - lambda) * other;
+// a / b for quotients below 2^22, where the float quotient is off by one at the most. Integer division costs more than all the rest
+// of the kernel where it is not an instruction: on software Vulkan, and some twenty instructions on GPUs.
+fn quotient(a: u32, b: u32) -> u32 {
+    let near = u32(f32(a) / f32(b));
+    let product = near * b;
+    if (product > a) {
+        return near - 1u;
     }
-    if (kind == KIND_COPY) {
+    if (a - product >= b) {
+        return near + 1u;
+    }
+    return near;
+}
+
+// One row, in registers: read once for all vectors of an invocation.
+struct Row {
+    kind: u32,
+    partner: u32,
+    lambda: f32,
+    y0: u32,
+    x0: u32,
+    y1: u32,
+    x1: u32,
+    own_scale: f32,
+    fill_value: f32,
+}
+
+// The row that starts at word `row`.
+fn load_row(row: u32) -> Row {
+    return Row(
+        rows[row + ROW_KIND],
+        rows[row + ROW_PARTNER],
+        bitcast<f32>(rows[row + ROW_LAMBDA]),
+        rows[row + ROW_Y0],
+        rows[row + ROW_X0],
+        rows[row + ROW_Y1],
+        rows[row + ROW_X1],
+        bitcast<f32>(rows[row + ROW_OWN_SCALE]),
+        bitcast<f32>(rows[row + ROW_FILL_VALUE]),
+    );
+}
+
+// Vector `at` of an image after a row; `own` is its value before. `image_values` is the kernel's: a vector of the stage's input.
+fn apply_row(row: Row, own: Value, at: u32) -> Value {
+    var other = own;
+    if (row.kind == KIND_BLEND || row.kind == KIND_PASTE) {
+        other = image_values(row.partner, at);
+    }
+    let scaled = row.own_scale * own;
+    if (row.kind == KIND_BLEND) {
+        return row.lambda * scaled + (1.0 - row.lambda) * other;
+    }
+    if (row.kind == KIND_COPY) {
         return scaled;
     }
     // `lanes` values never reach over the end of a line, so they share y.
-    let pixel = (at * LANES) % info.plane;
-    let y = pixel / info.width;
-    let x = Place(pixel % info.width) + LANE_OFFSETS;
-    let in_line = y >= rows[row + ROW_Y0] && y < rows[row + ROW_Y1];
-    let inside = (x >= Place(rows[row + ROW_X0])) & (x < Place(rows[row + ROW_X1]));
-    var written = other;
-    if (kind == KIND_FILL) {
-        written = Value(bitcast<f32>(rows[row + ROW_FILL_VALUE]));
+    let line = quotient(at * LANES, info.width);
+    let y = line - quotient(line, info.height) * info.height;
+    let x = Place(at * LANES - line * info.width) + LANE_OFFSETS;
+    if (y < row.y0 || y >= row.y1) {
+        return scaled;
     }
-    if (in_line) {
-        return select(scaled, written, inside);
+    let inside = (x >= Place(row.x0)) & (x < Place(row.x1));
+    if (row.kind == KIND_FILL) {
+        return select(scaled, Value(row.fill_value), inside);
     }
-    return scaled;
+    return select(scaled, other, inside);
+}
+
+// Makes the vectors at, at + WORKGROUP, at + 2 WORKGROUP and at + 3 WORKGROUP of an image, so that neighbouring invocations touch
+// neighbouring memory. Written out four times: an array indexed in a loop would leave the registers. Vectors past the end repeat the last.
+fn mix_run(image: u32, at: u32) {
+    let last = info.vectors - 1u;
+    let at_a = at;
+    let at_b = min(at + WORKGROUP, last);
+    let at_c = min(at + 2u * WORKGROUP, last);
+    let at_d = min(at + 3u * WORKGROUP, last);
+    var a = image_values(image, at_a);
+    var b = image_values(image, at_b);
+    var c = image_values(image, at_c);
+    var d = image_values(image, at_d);
+    for (var pass_index = 0u; pass_index < info.passes; pass_index++) {
+        let row = load_row((pass_index * info.images + image) * ROW_WORDS);
+        a = apply_row(row, a, at_a);
+        b = apply_row(row, b, at_b);
+        c = apply_row(row, c, at_c);
+        d = apply_row(row, d, at_d);
+    }
+    // Two invocations that repeat the last vector write the same values.
+    let out = image * info.vectors;
+    mixed[out + at_a] = Stored(a);
+    mixed[out + at_b] = Stored(b);
+    mixed[out + at_c] = Stored(c);
+    mixed[out + at_d] = Stored(d);
 }

@@ -90,7 +90,7 @@ fn every_instance_parses_validates_and_has_the_bindings_that_the_host_passes() {
             let stored = if instance.lanes == 4 { format!("{scalar} x 4 / {}", 4 * bytes) } else { format!("{scalar} / {bytes}") };
             let (stored, words) = (stored.as_str(), "uint32 / 4");
             let constants = format!("float32 / 4 x {CONSTANT_WORDS}");
-            let stage = "images@0 keep@4 passes@8 width@12 plane@16 vectors@20 blocks@24";
+            let stage = "images@0 keep@4 passes@8 height@12 width@16 plane@20 vectors@24";
             let want: Vec<(&str, &str)> = match shader.name {
                 "mix" => vec![("images", stored), ("rows", words), ("mixed", stored), ("info", stage)],
                 "ingest" => {
@@ -98,7 +98,7 @@ fn every_instance_parses_validates_and_has_the_bindings_that_the_host_passes() {
                         ("words", words),
                         ("constants", &constants),
                         ("images", stored),
-                        ("info", "images@0 plane@4 vectors@8 blocks@12"),
+                        ("info", "images@0 plane@4 vectors@8"),
                     ]
                 }
                 "ingest_mix" => {

@@ -31,13 +31,14 @@ pub fn language(client: &Client, path: KernelPath) -> Language {
     }
 }
 
-/// Workgroups of a 1-D launch, in two dimensions because one holds at most `MAX_GROUPS`. Kernels compute
-/// `group = x + y * groups.x` and end where that is past their work: fewer than one row of groups is in excess.
-pub fn grid(groups: usize) -> (u32, u32) {
+/// The workgroups of a launch: x counts the blocks of an image, y and z its images, because a dimension holds at most `MAX_GROUPS`.
+/// Kernels compute `image = y + z * groups.y` and end where that is past their work.
+pub fn grid(blocks: usize, images: usize) -> (u32, u32, u32) {
     const MAX_GROUPS: usize = 65_535;
-    let rows = groups.div_ceil(MAX_GROUPS).max(1);
-    assert!(rows <= MAX_GROUPS, "{groups} workgroups are more than a launch can have");
-    (groups.div_ceil(rows) as u32, rows as u32)
+    let layers = images.div_ceil(MAX_GROUPS).max(1);
+    assert!(blocks <= MAX_GROUPS, "an image of {blocks} workgroups is more than a launch can have");
+    assert!(layers <= MAX_GROUPS, "{images} images are more than a launch can have");
+    (blocks as u32, images.div_ceil(layers) as u32, layers as u32)
 }
 
 /// Memory for images `dims` of `dtype`, as it comes from the pool.
@@ -69,13 +70,13 @@ mod tests {
 
     #[test]
     fn a_grid_holds_all_groups_and_little_more() {
-        assert_eq!(grid(1), (1, 1));
-        assert_eq!(grid(65_535), (65_535, 1));
-        for groups in [65_536, 100_001, 1 << 20, (1 << 30) + 1] {
-            let (x, y) = grid(groups);
-            assert!(x <= 65_535 && y <= 65_535);
-            let all = x as usize * y as usize;
-            assert!(all >= groups && all - groups < x as usize + y as usize, "{groups}: {x} x {y}");
+        assert_eq!(grid(3, 1), (3, 1, 1));
+        assert_eq!(grid(3, 65_535), (3, 65_535, 1));
+        for images in [65_536, 100_001, 1 << 20, (1 << 30) + 1] {
+            let (x, y, z) = grid(7, images);
+            assert!(x == 7 && y <= 65_535 && z <= 65_535);
+            let all = y as usize * z as usize;
+            assert!(all >= images && all - images < y as usize + z as usize, "{images}: {y} x {z}");
         }
     }
 }

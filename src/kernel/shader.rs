@@ -13,6 +13,9 @@ use super::gpu::grid;
 /// Invocations of a workgroup.
 pub const WORKGROUP: usize = 256;
 
+/// Vectors that an invocation of the mixing kernels makes (`mix_run` in `shaders/plan_row.wgsl`): a plan row is read once for all of them.
+pub const RUN: usize = 4;
+
 /// A kernel's file and the parts that it calls; each part is a file of functions without an entry point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shader {
@@ -83,14 +86,14 @@ impl Shader {
             .complete()
     }
 
-    /// Starts `groups` workgroups on `buffers`, which are bound in their order.
-    pub(super) fn launch(&self, client: &Client, instance: &Instance, groups: usize, buffers: Vec<Handle>) {
-        let (x, y) = grid(groups);
+    /// Starts `blocks` workgroups for each of `images` images on `buffers`, which are bound in their order.
+    pub(super) fn launch(&self, client: &Client, instance: &Instance, (blocks, images): (usize, usize), buffers: Vec<Handle>) {
+        let (x, y, z) = grid(blocks, images);
         let dim = CubeDim::new_1d(WORKGROUP as u32);
         let kernel = Text { shader: *self, text: self.complete(instance), dim };
         let buffers = buffers.into_iter().map(Handle::binding).collect();
         let arguments = KernelArguments::new().with_buffers(buffers);
-        client.launch(Box::new(SourceKernel::new(kernel, dim)), CubeCount::Static(x, y, 1), arguments);
+        client.launch(Box::new(SourceKernel::new(kernel, dim)), CubeCount::Static(x, y, z), arguments);
     }
 }
 

@@ -8,7 +8,7 @@ use super::{ByteLayout, Ingest};
 use crate::kernel::colour::{CONSTANT_WORDS, ColorSpace};
 use crate::kernel::gpu::{grid, lanes, output, upload};
 use crate::kernel::mix::StageJob;
-use crate::kernel::mix::cube::{apply_row, reads_partner, size, word};
+use crate::kernel::mix::cube::{apply_row, quotient, reads_partner, size, word};
 use crate::kernel::mix::wgsl::{info, rows};
 use crate::kernel::path::ran;
 use crate::kernel::shader::WORKGROUP;
@@ -103,9 +103,8 @@ fn ingest_kernel<F: Float, N: Size>(
 ) {
     let plane = info[1] as usize;
     let vectors = info[2] as usize;
-    let blocks = info[3] as usize;
-    let image = CUBE_POS / blocks;
-    let at = (CUBE_POS % blocks) * CUBE_DIM as usize + UNIT_POS as usize;
+    let image = (CUBE_POS_Y + CUBE_POS_Z * CUBE_COUNT_Y) as usize;
+    let at = (CUBE_POS_X * CUBE_DIM + UNIT_POS) as usize;
     if image >= info[0] as usize || at >= vectors {
         terminate!();
     }
@@ -143,8 +142,8 @@ fn image_values<N: Size>(
 ) -> Vector<f32, N> {
     let plane = info[size::PLANE] as usize;
     let first = at * N::value();
-    let channel = first / plane;
-    let bytes = read::<N>(words, image, channel, first % plane, plane, step);
+    let channel = quotient(first as u32, info[size::PLANE]) as usize;
+    let bytes = read::<N>(words, image, channel, first - channel * plane, plane, step);
     bytes * Vector::new(constants[channel * 5]) + Vector::new(constants[channel * 4 + 3])
 }
 
@@ -158,10 +157,9 @@ fn ingest_mix_kernel<F: Float, N: Size>(
     #[comptime] step: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let blocks = info[size::BLOCKS] as usize;
     let vectors = info[size::VECTORS] as usize;
-    let image = CUBE_POS / blocks;
-    let at = (CUBE_POS % blocks) * CUBE_DIM as usize + UNIT_POS as usize;
+    let image = (CUBE_POS_Y + CUBE_POS_Z * CUBE_COUNT_Y) as usize;
+    let at = (CUBE_POS_X * CUBE_DIM + UNIT_POS) as usize;
     if image >= info[size::KEEP] as usize || at >= vectors {
         terminate!();
     }
@@ -193,14 +191,13 @@ pub fn ingest(words: CubeTensor, how: &Ingest) -> CubeTensor {
     let lanes = lanes(h * w);
     let images = output(&client, &device, how.shape(), how.dtype);
     let vectors = h * w / lanes;
-    let blocks = vectors.div_ceil(WORKGROUP);
-    let info = [n, h * w, vectors, blocks].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
-    let (x, y) = grid(n * blocks);
+    let info = [n, h * w, vectors].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
+    let (x, y, z) = grid(vectors.div_ceil(WORKGROUP), n);
     // SAFETY: the kernel ends where `image` or `at` is past its buffers; the words hold all bytes of the images.
     unsafe {
         ingest_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(x, y, 1),
+            CubeCount::Static(x, y, z),
             CubeDim::new_1d(WORKGROUP as u32),
             lanes,
             BufferArg::from_raw_parts(words.handle, how.bytes().div_ceil(4)),
@@ -222,14 +219,14 @@ pub fn ingest_mix(words: CubeTensor, how: &Ingest, job: &StageJob) -> CubeTensor
     let [_, c, h, w] = how.shape();
     let lanes = lanes(w);
     let mixed = output(&client, &device, [job.keep, c, h, w], how.dtype);
-    let (info, groups) = info(job, how.shape(), lanes);
-    let (x, y) = grid(groups);
+    let (info, groups) = info(job, how.shape(), lanes, 1);
+    let (x, y, z) = grid(groups.0, groups.1);
     let rows = rows(job);
     // SAFETY: as in `ingest`, and partners are below T in a validated plan.
     unsafe {
         ingest_mix_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(x, y, 1),
+            CubeCount::Static(x, y, z),
             CubeDim::new_1d(WORKGROUP as u32),
             lanes,
             BufferArg::from_raw_parts(words.handle, how.bytes().div_ceil(4)),

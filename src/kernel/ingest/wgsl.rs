@@ -7,7 +7,7 @@ use crate::kernel::colour::ColorSpace;
 use crate::kernel::gpu::{lanes, output, upload};
 use crate::kernel::mix::{StageJob, wgsl as mix};
 use crate::kernel::path::ran;
-use crate::kernel::shader::{INGEST, INGEST_MIX, Instance, WORKGROUP};
+use crate::kernel::shader::{INGEST, INGEST_MIX, Instance, RUN, WORKGROUP};
 use crate::kernel::{KernelPath, Op};
 
 fn instance(how: &Ingest, lanes: usize) -> Instance {
@@ -29,10 +29,10 @@ pub fn ingest(words: CubeTensor, how: &Ingest) -> CubeTensor {
     let lanes = lanes(h * w);
     let images = output(&client, &device, how.shape(), how.dtype);
     let vectors = h * w / lanes;
-    let blocks = vectors.div_ceil(WORKGROUP);
-    let info = [n, h * w, vectors, blocks].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
+    let groups = (vectors.div_ceil(WORKGROUP), n);
+    let info = [n, h * w, vectors].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
     let buffers = vec![words.handle, upload(&client, &constants(how)), images.handle.clone(), upload(&client, &info)];
-    INGEST.launch(&client, &instance(how, lanes), n * blocks, buffers);
+    INGEST.launch(&client, &instance(how, lanes), groups, buffers);
     ran(Op::Ingest, KernelPath::Wgsl);
     images
 }
@@ -43,7 +43,7 @@ pub fn ingest_mix(words: CubeTensor, how: &Ingest, job: &StageJob) -> CubeTensor
     let [_, c, h, w] = how.shape();
     let lanes = lanes(w);
     let mixed = output(&client, &device, [job.keep, c, h, w], how.dtype);
-    let (info, groups) = mix::info(job, how.shape(), lanes);
+    let (info, groups) = mix::info(job, how.shape(), lanes, RUN);
     let buffers = vec![
         words.handle,
         upload(&client, &constants(how)),

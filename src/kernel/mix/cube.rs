@@ -31,16 +31,26 @@ pub mod size {
     pub const IMAGES: usize = 0;
     pub const KEEP: usize = 1;
     pub const PASSES: usize = 2;
-    pub const WIDTH: usize = 3;
-    pub const PLANE: usize = 4;
-    pub const VECTORS: usize = 5;
-    pub const BLOCKS: usize = 6;
+    pub const HEIGHT: usize = 3;
+    pub const WIDTH: usize = 4;
+    pub const PLANE: usize = 5;
+    pub const VECTORS: usize = 6;
 }
 
 const COPY: u32 = Kind::Copy as u32;
 const BLEND: u32 = Kind::Blend as u32;
 const PASTE: u32 = Kind::Paste as u32;
 const FILL: u32 = Kind::Fill as u32;
+
+/// a / b for quotients below 2^22, where the float quotient is off by one at the most: cheaper than integer division.
+#[cube]
+pub fn quotient(a: u32, b: u32) -> u32 {
+    let near = u32::cast_from(f32::cast_from(a) / f32::cast_from(b));
+    let product = near * b;
+    let above = product > a;
+    let below = !above && a - product >= b;
+    select(above, near - 1, select(below, near + 1, near))
+}
 
 /// Does this row read its partner?
 #[cube]
@@ -67,9 +77,10 @@ pub fn apply_row<N: Size>(
         mixed = Vector::new(lambda) * scaled + Vector::new(1.0f32 - lambda) * other;
     } else if kind != COPY {
         // A vector never reaches over the end of a line, so its values share y.
-        let pixel = (at * N::value()) as u32 % info[size::PLANE];
-        let y = pixel / info[size::WIDTH];
-        let x = pixel % info[size::WIDTH];
+        let first = (at * N::value()) as u32;
+        let line = quotient(first, info[size::WIDTH]);
+        let y = line - quotient(line, info[size::HEIGHT]) * info[size::HEIGHT];
+        let x = first - line * info[size::WIDTH];
         if y >= rows[row + word::Y0] && y < rows[row + word::Y1] {
             let x0 = rows[row + word::X0];
             let x1 = rows[row + word::X1];
@@ -93,10 +104,9 @@ fn mix_kernel<F: Float, N: Size>(
     info: &[u32],
     #[define(F)] _dtype: ElemType,
 ) {
-    let blocks = info[size::BLOCKS] as usize;
     let vectors = info[size::VECTORS] as usize;
-    let image = CUBE_POS / blocks;
-    let at = (CUBE_POS % blocks) * CUBE_DIM as usize + UNIT_POS as usize;
+    let image = (CUBE_POS_Y + CUBE_POS_Z * CUBE_COUNT_Y) as usize;
+    let at = (CUBE_POS_X * CUBE_DIM + UNIT_POS) as usize;
     if image >= info[size::KEEP] as usize || at >= vectors {
         terminate!();
     }
@@ -119,14 +129,14 @@ pub fn mix_stage(images: CubeTensor, job: &StageJob) -> CubeTensor {
     let (client, device, dtype) = (images.client.clone(), images.device.clone(), images.dtype);
     let lanes = lanes(w);
     let mixed = output(&client, &device, [job.keep, c, h, w], dtype);
-    let (info, groups) = info(job, [t, c, h, w], lanes);
-    let (x, y) = grid(groups);
+    let (info, groups) = info(job, [t, c, h, w], lanes, 1);
+    let (x, y, z) = grid(groups.0, groups.1);
     let rows = rows(job);
     // SAFETY: the kernel ends where `image` or `at` is past its buffers, and partners are below T in a validated plan.
     unsafe {
         mix_kernel::launch_unchecked(
             &client,
-            CubeCount::Static(x, y, 1),
+            CubeCount::Static(x, y, z),
             CubeDim::new_1d(WORKGROUP as u32),
             lanes,
             BufferArg::from_raw_parts(images.handle, t * c * h * w),

@@ -6,15 +6,15 @@ use burn_cubecl::tensor::CubeTensor;
 use super::StageJob;
 use crate::kernel::gpu::{dims, lanes, output, upload};
 use crate::kernel::path::ran;
-use crate::kernel::shader::{Instance, MIX, WORKGROUP};
+use crate::kernel::shader::{Instance, MIX, RUN, WORKGROUP};
 use crate::kernel::{KernelPath, Op};
 
-/// The numbers of a launch, in the order of `Info` in `shaders/mix.wgsl` and `shaders/ingest_mix.wgsl`, and its workgroups.
-pub fn info(job: &StageJob, [t, c, h, w]: [usize; 4], lanes: usize) -> ([u32; 7], usize) {
+/// The numbers of a launch, in the order of `Info` in `shaders/plan_row.wgsl`, and its workgroups: of an image, and images;
+/// an invocation makes `run` vectors.
+pub fn info(job: &StageJob, [t, c, h, w]: [usize; 4], lanes: usize, run: usize) -> ([u32; 7], (usize, usize)) {
     let vectors = c * h * w / lanes;
-    let blocks = vectors.div_ceil(WORKGROUP);
-    let numbers = [t, job.keep, job.stage.passes.len(), w, h * w, vectors, blocks];
-    (numbers.map(|n| u32::try_from(n).expect("sizes of a batch fit 32 bits")), job.keep * blocks)
+    let numbers = [t, job.keep, job.stage.passes.len(), h, w, h * w, vectors];
+    (numbers.map(|n| u32::try_from(n).expect("sizes of a batch fit 32 bits")), (vectors.div_ceil(run * WORKGROUP), job.keep))
 }
 
 /// The packed rows as unsigned words.
@@ -29,7 +29,7 @@ pub fn mix_stage(images: CubeTensor, job: &StageJob) -> CubeTensor {
     let (client, device) = (images.client.clone(), images.device.clone());
     let lanes = lanes(w);
     let mixed = output(&client, &device, [job.keep, c, h, w], images.dtype);
-    let (info, groups) = info(job, [t, c, h, w], lanes);
+    let (info, groups) = info(job, [t, c, h, w], lanes, RUN);
     let instance = Instance::new(lanes, images.dtype);
     let buffers = vec![images.handle, upload(&client, &rows(job)), mixed.handle.clone(), upload(&client, &info)];
     MIX.launch(&client, &instance, groups, buffers);
