@@ -2,11 +2,12 @@
 # Checks and measures a machine with an NVIDIA GPU: first that the numbers are right, then how fast they come. It needs no Rust
 # and no network there, only a copy of the repository and programs built elsewhere with `--features cuda`:
 #
-#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [losses] [bench] [train]      (all by default, in this order)
+#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [kernels] [losses] [mixture] [bench] [train]   (all by default)
 #
 # Environment (relative paths start at the repository):
 #   UNMIX                  the program
 #   UNMIX_FIXTURES_TEST    the test program of tests/fixtures.rs (`cargo test --release --features cuda --no-run` names it)
+#   UNMIX_KERNELS_TEST     that of tests/kernels.rs
 #   BASELINE               PyTorch baseline script; without it `bench` measures unmix alone
 #   DATA                   CIFAR-10: the binary version, or a folder with train/<class>/ and test/<class>/; without it no `train`
 #   EPOCHS=5  ROUNDS=3  PYTHON=python3 (with torch for BASELINE)
@@ -77,6 +78,35 @@ check_fixtures() {
     "$UNMIX_FIXTURES_TEST" 2>&1 | tee "$out/fixtures.log" || status=$?
   record fixtures devices="$devices" status="$status" \
     result="$(grep '^test result:' "$out/fixtures.log" | tail -n 1)" </dev/null
+  return "$status"
+}
+
+# Random plans, edges and bytes on every kernel path of every device, against plain loops.
+check_kernels() {
+  [ -n "${UNMIX_KERNELS_TEST:-}" ] || { echo "UNMIX_KERNELS_TEST is not set: kernel paths are not checked"; return 0; }
+  local devices=cpu status=0 name
+  for name in cuda wgpu; do has "$name" && devices+=,$name; done
+  UNMIX_TEST_DEVICES=$devices "$UNMIX_KERNELS_TEST" 2>&1 | tee "$out/kernels.log" || status=$?
+  record kernels devices="$devices" status="$status" result="$(grep '^test result:' "$out/kernels.log" | tail -n 1)" </dev/null
+  return "$status"
+}
+
+# Mixtures and ingest per path against a device copy, and PyTorch's expressions for the same. The bar is 1.1 of a copy.
+check_mixture() {
+  local round name shape status=0
+  for ((round = 1; round <= rounds; round++)); do
+    for name in cuda wgpu; do
+      has "$name" || continue
+      "$unmix" bench mixture --device "$name" --seconds 2 --json >"$work/line" || { status=1; continue; }
+      record mixture side=unmix <"$work/line"
+    done
+    [ -n "${BASELINE:-}" ] || continue
+    for shape in "256 224" "512 32"; do
+      read -r batch size <<<"$shape"
+      "$python" "$BASELINE" mix --device cuda --batch "$batch" --size "$size" --steps 50 >"$work/line" || { status=1; continue; }
+      record mixture side=torch <"$work/line"
+    done
+  done
   return "$status"
 }
 
@@ -151,12 +181,12 @@ print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar
 names=$(usable)
 record machine gpu="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo unknown)" \
   date="$(date -u +%F)" version="$("$unmix" --version)" </dev/null
-for part in "${@:-devices fixtures losses bench train}"; do
+for part in "${@:-devices fixtures kernels losses mixture bench train}"; do
   # Unquoted: the default is several words.
   for check in $part; do
     case $check in
-      devices | fixtures | losses | bench | train) ;;
-      *) echo "there is no check \`$check\`: devices, fixtures, losses, bench, train" >&2; exit 2 ;;
+      devices | fixtures | kernels | losses | mixture | bench | train) ;;
+      *) echo "there is no check \`$check\`: devices, fixtures, kernels, losses, mixture, bench, train" >&2; exit 2 ;;
     esac
     printf '\n== %s\n' "$check"
     "check_$check" || failed+=("$check")
