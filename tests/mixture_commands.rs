@@ -36,7 +36,11 @@ fn a_preview_shows_every_stage_on_every_device() {
     let (unmixed, _) = draw(&["--device", "cpu", "--set", "mixture.name=unmix", "--set", "views.color_space=lab", "--count", "2"]);
     let colours: std::collections::HashSet<[u8; 3]> = unmixed.pixels().map(|p| p.0).collect();
     assert!(colours.len() > 50, "the preview shows nothing");
-    refuse(unmix(dir.path(), &["preview", "--count", "0", "--out", "x.png", "--config"]).arg(&config), "nothing to draw", "at least one");
+    refuse(
+        unmix(dir.path(), &["preview", "--count", "0", "--out", "x.png", "--config"]).arg(&config),
+        "nothing to draw",
+        "at least one",
+    );
     refuse(unmix(dir.path(), &["preview", "--out", "no/such/x.png", "--config"]).arg(&config), "no/such", "check the path");
 }
 
@@ -61,7 +65,11 @@ fn the_mixture_bench_has_every_path_and_kind() {
             }
         }
     }
-    refuse(&mut unmix(dir.path(), &["bench", "mixture", "--device", "cpu", "--path", "wgsl"]), "`wgsl` does not run on cpu", "flex");
+    refuse(
+        &mut unmix(dir.path(), &["bench", "mixture", "--device", "cpu", "--path", "wgsl"]),
+        "`wgsl` does not run on cpu",
+        "flex",
+    );
 }
 
 /// A run says which kernels it took; with others its losses are the same to a few roundings; one of another device is refused.
@@ -71,7 +79,15 @@ fn kernels_can_be_chosen() {
     let losses = |device: &str, name: &str, path: &str| -> Vec<f64> {
         let mut args = vec!["--device", device, "--out", name, "--quiet"];
         let (mix, ingest) = (format!("kernels.mix={path}"), format!("kernels.ingest={path}"));
-        for setting in [&mix, &ingest, "schedule.steps=3", "log.every_steps=1", "log.preview=0", "eval.enabled=false", "mixture.global.prob=0.5"] {
+        for setting in [
+            &mix,
+            &ingest,
+            "schedule.steps=3",
+            "log.every_steps=1",
+            "log.preview=0",
+            "eval.enabled=false",
+            "mixture.global.prob=0.5",
+        ] {
             args.extend(["--set", setting]);
         }
         succeed(unmix(dir.path(), &["pretrain", "--config"]).arg(common::binary::smoke()).args(args));
@@ -94,6 +110,10 @@ fn kernels_can_be_chosen() {
         }
     }
     let wrong = KernelPath::Cube.name();
-    refuse(&mut pretrain(dir.path(), &["--set", &format!("kernels.mix={wrong}")]), "`kernels.mix` is cube", "reference, tensor, flex");
+    refuse(
+        &mut pretrain(dir.path(), &["--set", &format!("kernels.mix={wrong}")]),
+        "`kernels.mix` is cube",
+        "reference, tensor, flex",
+    );
     refuse(&mut pretrain(dir.path(), &["--set", "kernels.mix=wgls"]), "unknown value \"wgls\"", "schema");
 }

@@ -94,12 +94,7 @@ fn every_instance_parses_validates_and_has_the_bindings_that_the_host_passes() {
             let want: Vec<(&str, &str)> = match shader.name {
                 "mix" => vec![("images", stored), ("rows", words), ("mixed", stored), ("info", stage)],
                 "ingest" => {
-                    vec![
-                        ("words", words),
-                        ("constants", &constants),
-                        ("images", stored),
-                        ("info", "images@0 plane@4 vectors@8"),
-                    ]
+                    vec![("words", words), ("constants", &constants), ("images", stored), ("info", "images@0 plane@4 vectors@8")]
                 }
                 "ingest_mix" => {
                     vec![("words", words), ("constants", &constants), ("rows", words), ("mixed", stored), ("info", stage)]

@@ -194,7 +194,8 @@ pub fn tasks(lines: usize, width: usize, images: usize) -> Vec<(Range<usize>, Ra
     let wanted = 8 * rayon::current_num_threads();
     let step = lines_of(RUN, width);
     let parts = wanted.div_ceil(lines.div_ceil(step)).clamp(1, images.max(1));
-    let part = images.div_ceil(parts).max(1);
+    // Even, so that no pair of images that read each other is torn.
+    let part = images.div_ceil(parts).next_multiple_of(2).max(2);
     let cut = |from: usize, step: usize, end: usize| from..(from + step).min(end);
     (0..lines)
         .step_by(step)

@@ -92,28 +92,31 @@ pub fn data<S: Stored>(values: Vec<S>, dims: [usize; 4]) -> TensorData {
 pub fn run<S: Stored>(images: &impl Images, [_, c, h, w]: [usize; 4], job: &StageJob) -> Vec<S> {
     let output = Output::<S>::new(job.keep, c * h * w);
     let order = visiting_order(&job.stage, job.keep);
+    let rows: Vec<_> = (0..job.keep).map(|image| first_two(job.stage.passes.iter().map(|pass| &pass[image]))).collect();
     let block = lines_of(BLOCK, w);
     tasks(c * h, w, order.len()).par_iter().for_each_init(
         || [(); 3].map(|()| vec![0.0f32; block * w]),
         |[own, other, acc], (lines, part)| {
-            for &image in &order[part.clone()] {
-                let rows: [Option<&Row>; 2] = first_two(job.stage.passes.iter().map(|pass| &pass[image]));
+            // Two by two, block by block: an image and its partner are read from memory once, at an even pace with the writes.
+            for pair in order[part.clone()].chunks(2) {
                 for from in lines.clone().step_by(block) {
                     let tile = Tile { lines: from..(from + block).min(lines.end), height: h, width: w };
-                    let clean = images.read(image, tile.range(), own);
-                    // SAFETY: this task alone writes these lines of these images, each once.
-                    let place = unsafe { output.place(image, tile.range()) };
-                    let mixed = match (rows, place) {
-                        ([None, _], _) => clean,
-                        // The common case, one row: no need to gather the result first.
-                        ([Some(row), None], Some(place)) => {
-                            tile.write_row(row, images, clean, other, place);
-                            continue;
-                        }
-                        _ => tile.fold(images, image, &job.stage, clean, other, acc),
-                    };
-                    // SAFETY: as above; `place` is not used any more.
-                    unsafe { output.write(image, tile.range(), mixed) };
+                    for &image in pair {
+                        let clean = images.read(image, tile.range(), own);
+                        // SAFETY: this task alone writes these lines of these images, each once.
+                        let place = unsafe { output.place(image, tile.range()) };
+                        let mixed = match (rows[image], place) {
+                            ([None, _], _) => clean,
+                            // The common case, one row: no need to gather the result first.
+                            ([Some(row), None], Some(place)) => {
+                                tile.write_row(row, images, clean, other, place);
+                                continue;
+                            }
+                            _ => tile.fold(images, image, &job.stage, clean, other, acc),
+                        };
+                        // SAFETY: as above; `place` is not used any more.
+                        unsafe { output.write(image, tile.range(), mixed) };
+                    }
                 }
             }
             fence();
