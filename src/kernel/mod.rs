@@ -1,4 +1,4 @@
-//! Our own device operations: [`mix`] executes mixture plans, [`ingest`] turns bytes into normalised images, and [`ingest::ingest_mix`]
+//! Our own device operations: [`mix()`] executes mixture plans, [`ingest()`] turns bytes into normalised images, and [`ingest::ingest_mix`]
 //! does both in one pass over memory.
 //!
 //! Each operation has a slow, obvious reference, a portable tensor form, and direct implementations for the CPU (`flex`), for WGSL
