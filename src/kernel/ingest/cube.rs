@@ -4,7 +4,7 @@ use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{ByteLayout, Ingest};
+use super::{ByteLayout, Ingest, wgsl};
 use crate::kernel::colour::{CONSTANT_WORDS, ColorSpace};
 use crate::kernel::gpu::{grid, lanes, output, upload};
 use crate::kernel::mix::StageJob;
@@ -180,19 +180,13 @@ fn step(how: &Ingest) -> usize {
     if how.layout == ByteLayout::Hwc { 3 } else { 1 }
 }
 
-fn constants(how: &Ingest) -> Vec<u32> {
-    how.norm.constants().words().iter().map(|word| word.to_bits()).collect()
-}
-
 /// Packed bytes to images. A unit makes `lanes` pixels with all their channels.
 pub fn ingest(words: CubeTensor, how: &Ingest) -> CubeTensor {
     let (client, device) = (words.client.clone(), words.device.clone());
-    let [n, _, h, w] = how.shape();
-    let lanes = lanes(h * w);
+    let lanes = lanes(how.dims[1] * how.dims[2]);
     let images = output(&client, &device, how.shape(), how.dtype);
-    let vectors = h * w / lanes;
-    let info = [n, h * w, vectors].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
-    let (x, y, z) = grid(vectors.div_ceil(WORKGROUP), n);
+    let (info, (blocks, count)) = wgsl::info(how, lanes);
+    let (x, y, z) = grid(blocks, count);
     // SAFETY: the kernel ends where `image` or `at` is past its buffers; the words hold all bytes of the images.
     unsafe {
         ingest_kernel::launch_unchecked(
@@ -201,7 +195,7 @@ pub fn ingest(words: CubeTensor, how: &Ingest) -> CubeTensor {
             CubeDim::new_1d(WORKGROUP as u32),
             lanes,
             BufferArg::from_raw_parts(words.handle, how.bytes().div_ceil(4)),
-            BufferArg::from_raw_parts(upload(&client, &constants(how)), CONSTANT_WORDS),
+            BufferArg::from_raw_parts(upload(&client, &wgsl::constants(how)), CONSTANT_WORDS),
             BufferArg::from_raw_parts(images.handle.clone(), how.bytes()),
             BufferArg::from_raw_parts(upload(&client, &info), info.len()),
             step(how),
@@ -230,7 +224,7 @@ pub fn ingest_mix(words: CubeTensor, how: &Ingest, job: &StageJob) -> CubeTensor
             CubeDim::new_1d(WORKGROUP as u32),
             lanes,
             BufferArg::from_raw_parts(words.handle, how.bytes().div_ceil(4)),
-            BufferArg::from_raw_parts(upload(&client, &constants(how)), CONSTANT_WORDS),
+            BufferArg::from_raw_parts(upload(&client, &wgsl::constants(how)), CONSTANT_WORDS),
             BufferArg::from_raw_parts(upload(&client, &rows), rows.len()),
             BufferArg::from_raw_parts(mixed.handle.clone(), job.keep * c * h * w),
             BufferArg::from_raw_parts(upload(&client, &info), info.len()),

@@ -18,19 +18,25 @@ fn instance(how: &Ingest, lanes: usize) -> Instance {
     }
 }
 
-fn constants(how: &Ingest) -> Vec<u32> {
+/// The words of [`Constants`](crate::kernel::colour::Constants).
+pub fn constants(how: &Ingest) -> Vec<u32> {
     how.norm.constants().words().iter().map(|word| word.to_bits()).collect()
+}
+
+/// The numbers of a launch, in the order of `Info` in `shaders/ingest.wgsl`, and its workgroups: of an image, and images.
+pub fn info(how: &Ingest, lanes: usize) -> ([u32; 3], (usize, usize)) {
+    let [n, h, w] = how.dims;
+    let vectors = h * w / lanes;
+    let numbers = [n, h * w, vectors].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
+    (numbers, (vectors.div_ceil(WORKGROUP), n))
 }
 
 /// Packed bytes to images. An invocation makes `lanes` pixels with all their channels.
 pub fn ingest(words: CubeTensor, how: &Ingest) -> CubeTensor {
     let (client, device) = (words.client.clone(), words.device.clone());
-    let [n, _, h, w] = how.shape();
-    let lanes = lanes(h * w);
+    let lanes = lanes(how.dims[1] * how.dims[2]);
     let images = output(&client, &device, how.shape(), how.dtype);
-    let vectors = h * w / lanes;
-    let groups = (vectors.div_ceil(WORKGROUP), n);
-    let info = [n, h * w, vectors].map(|number| u32::try_from(number).expect("sizes of a batch fit 32 bits"));
+    let (info, groups) = info(how, lanes);
     let buffers = vec![words.handle, upload(&client, &constants(how)), images.handle.clone(), upload(&client, &info)];
     INGEST.launch(&client, &instance(how, lanes), groups, buffers);
     ran(Op::Ingest, KernelPath::Wgsl);
