@@ -110,7 +110,7 @@ check_mixture() {
   return "$status"
 }
 
-# The first five losses of one config on each device, against the CPU's. Allowed: 1e-3 relative, which is also about what TF32
+# The first five losses of one config (that of tests/devices.rs) on each device, against the CPU's. Allowed: 1e-3 relative, which is also about what TF32
 # (10 bits of mantissa) may cost where CUDA's tuner picks it.
 check_losses() {
   local mixture name status=0
@@ -118,7 +118,7 @@ check_losses() {
     for name in cpu cuda wgpu; do
       has "$name" || continue
       "$unmix" pretrain --config configs/smoke.json --device "$name" --out "$work/losses-$mixture-$name" --quiet \
-        --set mixture.name="$mixture" --set schedule.steps=5 --set log.every_steps=1 --set log.preview=0 \
+        --set mixture.name="$mixture" --set optim.lr=0.002 --set schedule.steps=5 --set log.every_steps=1 --set log.preview=0 \
         --set eval.enabled=false || { status=1; continue; }
       "$python" - "$work/losses-$mixture-$name" "$work/losses-$mixture-cpu" >"$work/line" <<'PYTHON' || status=1
 import json, sys
