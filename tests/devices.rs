@@ -9,7 +9,9 @@ use common::binary::{events, json, succeed};
 fn first_losses(device: &str, extra: &[&str]) -> Vec<f64> {
     let dir = tempfile::tempdir().unwrap();
     let mut args = vec!["--device", device, "--out", "run", "--quiet"];
-    for setting in ["schedule.steps=5", "optim.lr=0.002", "log.every_steps=1", "log.preview=0", "eval.enabled=false"].iter().chain(extra) {
+    for setting in
+        ["schedule.steps=5", "optim.lr=0.002", "log.every_steps=1", "log.preview=0", "eval.enabled=false"].iter().chain(extra)
+    {
         args.extend(["--set", setting]);
     }
     // The last --device wins over the helper's.
