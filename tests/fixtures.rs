@@ -46,7 +46,6 @@ fn augment() {
 /// One body for every path of every device, and first for the loops themselves.
 #[test]
 fn mixture() {
-    let _alone = common::alone();
     let dir = common::fixtures();
     mixture_checks::check_with(&dir, &|images, shape, plan| reference::mix(images, shape, plan));
     poison_outputs(true);
@@ -63,7 +62,6 @@ fn mixture() {
 
 #[test]
 fn colour() {
-    let _alone = common::alone();
     colour_checks::check_with(&|bytes, how| unmix::kernel::ingest::reference::ingest(bytes, how));
     poison_outputs(true);
     for opened in common::devices() {

@@ -18,9 +18,8 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// Plans in the random tests of each path. Software Vulkan takes a millisecond for each.
 const PLANS: u64 = 10_000;
 
-/// Calls `body` with every path of every device, kernels' outputs poisoned, one test at a time.
+/// Calls `body` with every path of every device, kernels' outputs poisoned.
 fn on_all_paths(body: impl Fn(&Opened, KernelPath)) {
-    let _alone = common::alone();
     poison_outputs(true);
     for opened in common::devices() {
         for path in common::paths(&opened) {
@@ -442,7 +441,6 @@ fn a_plan_printed_parsed_and_replayed_gives_equal_bits() {
 /// A path of another device, or a plan for other images, is refused before anything runs.
 #[test]
 fn what_cannot_run_panics() {
-    let _alone = common::alone();
     for opened in common::devices() {
         let (images, shape, plan) = random(1);
         let refused = |plan: MixturePlan, path: KernelPath| {

@@ -1,6 +1,7 @@
 //! The implementations of a kernel, and what tests watch of them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,18 +61,22 @@ impl Op {
     }
 }
 
-static RUNS: [[AtomicU64; KernelPath::ALL.len()]; 3] = [const { [const { AtomicU64::new(0) }; KernelPath::ALL.len()] }; 3];
+thread_local! {
+    static RUNS: Cell<[[u64; KernelPath::ALL.len()]; 3]> = const { Cell::new([[0; KernelPath::ALL.len()]; 3]) };
+}
 static POISON: AtomicBool = AtomicBool::new(false);
 
-/// How often an implementation has been started in this process. Counted inside each implementation, so that a test can tell that
-/// the path it asked for is the one that ran.
+/// How often an implementation has been started by this thread. Counted inside each implementation, so that a test can tell that the
+/// path it asked for is the one that ran, whatever other tests do meanwhile.
 pub fn runs(op: Op, path: KernelPath) -> u64 {
-    RUNS[op as usize][path as usize].load(Relaxed)
+    RUNS.get()[op as usize][path as usize]
 }
 
 /// Counts a start.
 pub(super) fn ran(op: Op, path: KernelPath) {
-    RUNS[op as usize][path as usize].fetch_add(1, Relaxed);
+    let mut runs = RUNS.get();
+    runs[op as usize][path as usize] += 1;
+    RUNS.set(runs);
 }
 
 /// From now on our kernels get output buffers full of NaN instead of whatever memory holds, so that a value they forget to write

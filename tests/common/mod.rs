@@ -24,12 +24,6 @@ pub fn devices() -> Vec<Opened> {
     names.split(',').map(|name| open(name.trim())).collect()
 }
 
-/// Counts of started kernels are of the whole process: tests that read them take turns.
-pub fn alone() -> std::sync::MutexGuard<'static, ()> {
-    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Runs `body` and checks that it started `path` of `op`, and no other path of it.
 pub fn asserting_path<T>(op: Op, path: KernelPath, body: impl FnOnce() -> T) -> T {
     let count = || KernelPath::ALL.map(|path| (path, runs(op, path)));
