@@ -229,11 +229,15 @@ impl Tile {
     /// Calls `write` with each part of the tile that lies in the row's box.
     fn boxed(&self, row: &Row, mut write: impl FnMut(Range<usize>)) {
         let (x0, x1) = (row.bbox.x0 as usize, row.bbox.x1 as usize);
-        for (number, line) in self.lines.clone().enumerate() {
-            let y = (line % self.height) as u32;
-            if (row.bbox.y0..row.bbox.y1).contains(&y) {
-                write(number * self.width + x0..number * self.width + x1);
+        let (y0, y1) = (row.bbox.y0 as usize, row.bbox.y1 as usize);
+        // From channel to channel: the lines of the box are neighbours, and a division for each would cost more than its copy.
+        let mut top = self.lines.start / self.height * self.height;
+        while top < self.lines.end {
+            for line in self.lines.start.max(top + y0)..self.lines.end.min(top + y1) {
+                let at = (line - self.lines.start) * self.width;
+                write(at + x0..at + x1);
             }
+            top += self.height;
         }
     }
 }
