@@ -11,13 +11,6 @@
 // Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; 65,535 workgroups for an image, 65,535 x 65,535 images.
 {{ enable }}
 
-alias Stored = {{ stored }};
-alias Value = {{ value }};
-alias Place = {{ place }};
-const WORKGROUP: u32 = {{ workgroup_size }}u;
-const LANES: u32 = {{ lanes }}u;
-const LANE_OFFSETS: Place = {{ lane_offsets }};
-
 @group(0) @binding(0) var<storage, read_write> images: array<Stored>;
 @group(0) @binding(1) var<storage, read_write> rows: array<u32>;
 @group(0) @binding(2) var<storage, read_write> mixed: array<Stored>;

@@ -1,6 +1,13 @@
 // Part of mix.wgsl and ingest_mix.wgsl: the rows of a mixture plan, applied to vectors (`lanes` neighbouring values) of an image.
 // The row's words are those of ROW_LAYOUT in src/mixture/plan.rs; a test compares the two.
 
+alias Stored = {{ stored }};
+alias Value = {{ value }};
+alias Place = {{ place }};
+const WORKGROUP: u32 = {{ workgroup_size }}u;
+const LANES: u32 = {{ lanes }}u;
+const LANE_OFFSETS: Place = {{ lane_offsets }};
+
 const ROW_WORDS: u32 = 9u;
 const ROW_KIND: u32 = 0u;
 const ROW_PARTNER: u32 = 1u;

@@ -149,3 +149,25 @@ pub fn mix_stage(images: CubeTensor, job: &StageJob) -> CubeTensor {
     ran(Op::Mix, KernelPath::Cube);
     mixed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::word;
+    use crate::mixture::plan::ROW_LAYOUT;
+
+    #[test]
+    fn words_stand_where_the_table_says() {
+        let places = [
+            ("kind", word::KIND),
+            ("partner", word::PARTNER),
+            ("lambda", word::LAMBDA),
+            ("y0", word::Y0),
+            ("x0", word::X0),
+            ("y1", word::Y1),
+            ("x1", word::X1),
+            ("own_scale", word::OWN_SCALE),
+            ("fill_value", word::FILL_VALUE),
+        ];
+        assert_eq!(places.map(|(name, place)| (place, name)), std::array::from_fn(|at| (at, ROW_LAYOUT[at].0)));
+    }
+}
