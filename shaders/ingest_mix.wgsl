@@ -7,7 +7,7 @@
 // 3        mixed     [N, 3, H, W] of Stored             normalised values, row-major
 // 4        info      Info                               sizes, see plan_row.wgsl
 //
-// Work of one invocation: four vectors of `lanes` neighbouring values of one image, one byte read per value (and one per partner) and
+// Work of one invocation: `run` (1 to 4) vectors of `lanes` neighbouring values of one image, one byte read per value (and one per partner) and
 // one write.
 // Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; 65,535 workgroups for an image, 65,535 x 65,535 images.
 {{ enable }}
@@ -32,7 +32,7 @@ fn main(
     @builtin(local_invocation_index) invocation: u32,
 ) {
     let image = group.y + group.z * groups.y;
-    let at = group.x * (4u * WORKGROUP) + invocation;
+    let at = group.x * (RUN * WORKGROUP) + invocation;
     if (image < info.keep && at < info.vectors) {
         mix_run(image, at);
     }

@@ -6,7 +6,7 @@
 // 2        mixed  [N, C, H, W] of Stored            normalised values
 // 3        info   Info                              sizes, see plan_row.wgsl
 //
-// Work of one invocation: four vectors of `lanes` neighbouring values of one image, each with one read (and one per partner) and one
+// Work of one invocation: `run` (1 to 4) vectors of `lanes` neighbouring values of one image, each with one read (and one per partner) and one
 // write. A workgroup stays within one image, so that its rows are the same for all invocations.
 // Limits: every size fits u32; lanes is 4 only if W is a multiple of 4; 65,535 workgroups for an image, 65,535 x 65,535 images.
 {{ enable }}
@@ -28,7 +28,7 @@ fn main(
     @builtin(local_invocation_index) invocation: u32,
 ) {
     let image = group.y + group.z * groups.y;
-    let at = group.x * (4u * WORKGROUP) + invocation;
+    let at = group.x * (RUN * WORKGROUP) + invocation;
     if (image < info.keep && at < info.vectors) {
         mix_run(image, at);
     }

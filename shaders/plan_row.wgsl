@@ -6,6 +6,7 @@ alias Value = {{ value }};
 alias Place = {{ place }};
 const WORKGROUP: u32 = {{ workgroup_size }}u;
 const LANES: u32 = {{ lanes }}u;
+const RUN: u32 = {{ run }}u;
 const LANE_OFFSETS: Place = {{ lane_offsets }};
 
 const ROW_WORDS: u32 = 9u;
@@ -104,29 +105,32 @@ fn apply_row(row: Row, own: Value, at: u32) -> Value {
     return select(scaled, other, inside);
 }
 
-// Makes the vectors at, at + WORKGROUP, at + 2 WORKGROUP and at + 3 WORKGROUP of an image, so that neighbouring invocations touch
-// neighbouring memory. Written out four times: an array indexed in a loop would leave the registers. Vectors past the end repeat the last.
+// Makes RUN vectors of an image, at, at + WORKGROUP and so on, so that neighbouring invocations touch neighbouring memory. Written out:
+// an array indexed in a loop would leave the registers, and what a smaller RUN leaves out is gone when the kernel is compiled. Vectors
+// past the end repeat the last.
 fn mix_run(image: u32, at: u32) {
     let last = info.vectors - 1u;
-    let at_a = at;
     let at_b = min(at + WORKGROUP, last);
     let at_c = min(at + 2u * WORKGROUP, last);
     let at_d = min(at + 3u * WORKGROUP, last);
-    var a = image_values(image, at_a);
-    var b = image_values(image, at_b);
-    var c = image_values(image, at_c);
-    var d = image_values(image, at_d);
+    var a = image_values(image, at);
+    var b = a;
+    var c = a;
+    var d = a;
+    if (RUN > 1u) { b = image_values(image, at_b); }
+    if (RUN > 2u) { c = image_values(image, at_c); }
+    if (RUN > 3u) { d = image_values(image, at_d); }
     for (var pass_index = 0u; pass_index < info.passes; pass_index++) {
         let row = load_row((pass_index * info.images + image) * ROW_WORDS);
-        a = apply_row(row, a, at_a);
-        b = apply_row(row, b, at_b);
-        c = apply_row(row, c, at_c);
-        d = apply_row(row, d, at_d);
+        a = apply_row(row, a, at);
+        if (RUN > 1u) { b = apply_row(row, b, at_b); }
+        if (RUN > 2u) { c = apply_row(row, c, at_c); }
+        if (RUN > 3u) { d = apply_row(row, d, at_d); }
     }
     // Two invocations that repeat the last vector write the same values.
     let out = image * info.vectors;
-    mixed[out + at_a] = Stored(a);
-    mixed[out + at_b] = Stored(b);
-    mixed[out + at_c] = Stored(c);
-    mixed[out + at_d] = Stored(d);
+    mixed[out + at] = Stored(a);
+    if (RUN > 1u) { mixed[out + at_b] = Stored(b); }
+    if (RUN > 2u) { mixed[out + at_c] = Stored(c); }
+    if (RUN > 3u) { mixed[out + at_d] = Stored(d); }
 }

@@ -4,7 +4,7 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Expression, Literal, Module, StorageAccess, TypeInner};
 use unmix::kernel::colour::CONSTANT_WORDS;
-use unmix::kernel::shader::{INGEST, INGEST_MIX, Instance, MIX, Shader, WORKGROUP};
+use unmix::kernel::shader::{INGEST, INGEST_MIX, Instance, MIX, RUN, Shader, WORKGROUP};
 use unmix::mixture::{Kind, ROW_LAYOUT, ROW_WORDS};
 
 /// Every combination of what is filled in.
@@ -14,7 +14,7 @@ fn instances() -> Vec<Instance> {
         for half in [false, true] {
             for channels_last in [false, true] {
                 for curve in [0, 1] {
-                    all.push(Instance { lanes, half, channels_last, curve });
+                    all.extend((1..=RUN).map(|run| Instance { lanes, half, channels_last, run, curve }));
                 }
             }
         }

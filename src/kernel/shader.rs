@@ -13,8 +13,16 @@ use super::gpu::grid;
 /// Invocations of a workgroup.
 pub const WORKGROUP: usize = 256;
 
-/// Vectors that an invocation of the mixing kernels makes (`mix_run` in `shaders/plan_row.wgsl`): a plan row is read once for all of them.
+/// Most vectors that an invocation of the mixing kernels makes (`mix_run` in `shaders/plan_row.wgsl`): a plan row is read once for all of them.
 pub const RUN: usize = 4;
+
+/// Vectors of an invocation for images of `vectors` vectors: as many as leave less than a sixteenth of the invocations' work without a
+/// vector of its own, or else the number that leaves the least.
+pub fn run_for(vectors: usize) -> usize {
+    let idle = |run: usize| vectors.next_multiple_of(run * WORKGROUP) - vectors;
+    let runs = || (1..=RUN).rev();
+    runs().find(|&run| 16 * idle(run) < vectors).unwrap_or_else(|| runs().min_by_key(|&run| idle(run)).expect("some run"))
+}
 
 /// A kernel's file and the parts that it calls; each part is a file of functions without an entry point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +56,8 @@ pub struct Instance {
     pub half: bool,
     /// Bytes are ordered `[n, h, w, 3]`.
     pub channels_last: bool,
+    /// Vectors per invocation of the mixing kernels, 1 to [`RUN`].
+    pub run: usize,
     /// 0 RGB and YCbCr (affine in the bytes), 1 Lab.
     pub curve: u32,
 }
@@ -59,7 +69,7 @@ impl Instance {
     /// Another type: WGSL has no bf16.
     pub fn new(lanes: usize, dtype: DType) -> Self {
         assert!(matches!(dtype, DType::F32 | DType::F16), "the path `wgsl` has f32 and f16, not {dtype:?}");
-        Self { lanes, half: dtype == DType::F16, channels_last: false, curve: 0 }
+        Self { lanes, half: dtype == DType::F16, channels_last: false, run: 1, curve: 0 }
     }
 }
 
@@ -82,6 +92,7 @@ impl Shader {
             .register("lane_offsets", if instance.lanes == 4 { "vec4<u32>(0u, 1u, 2u, 3u)" } else { "0u" })
             .register("read", if instance.lanes == 4 { "read_four" } else { "read_one" })
             .register("channels_last", instance.channels_last.to_string())
+            .register("run", instance.run.to_string())
             .register("curve", instance.curve.to_string())
             .complete()
     }
@@ -118,5 +129,17 @@ impl KernelSource for Text {
 
     fn lang(&self) -> &'static str {
         "wgsl"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invocations_have_as_many_vectors_as_the_image_fills() {
+        // 3x32x32 in fours is three workgroups; 3x224x224 is 147; tiny images take one.
+        let run = [3 * 32 * 32 / 4, 3 * 224 * 224 / 4, 1, 4 * WORKGROUP, 5 * WORKGROUP].map(run_for);
+        assert_eq!(run, [3, 4, 1, 4, 1]);
     }
 }

@@ -7,7 +7,7 @@ use crate::kernel::colour::ColorSpace;
 use crate::kernel::gpu::{lanes, output, upload};
 use crate::kernel::mix::{StageJob, wgsl as mix};
 use crate::kernel::path::ran;
-use crate::kernel::shader::{INGEST, INGEST_MIX, Instance, RUN, WORKGROUP};
+use crate::kernel::shader::{INGEST, INGEST_MIX, Instance, WORKGROUP, run_for};
 use crate::kernel::{KernelPath, Op};
 
 fn instance(how: &Ingest, lanes: usize) -> Instance {
@@ -49,7 +49,9 @@ pub fn ingest_mix(words: CubeTensor, how: &Ingest, job: &StageJob) -> CubeTensor
     let [_, c, h, w] = how.shape();
     let lanes = lanes(w);
     let mixed = output(&client, &device, [job.keep, c, h, w], how.dtype);
-    let (info, groups) = mix::info(job, how.shape(), lanes, RUN);
+    let run = run_for(c * h * w / lanes);
+    let (info, groups) = mix::info(job, how.shape(), lanes, run);
+    let instance = Instance { run, ..instance(how, lanes) };
     let buffers = vec![
         words.handle,
         upload(&client, &constants(how)),
@@ -57,7 +59,7 @@ pub fn ingest_mix(words: CubeTensor, how: &Ingest, job: &StageJob) -> CubeTensor
         mixed.handle.clone(),
         upload(&client, &info),
     ];
-    INGEST_MIX.launch(&client, &instance(how, lanes), groups, buffers);
+    INGEST_MIX.launch(&client, &instance, groups, buffers);
     ran(Op::IngestMix, KernelPath::Wgsl);
     mixed
 }

@@ -93,7 +93,8 @@ pub fn run<S: Stored>(images: &impl Images, [_, c, h, w]: [usize; 4], job: &Stag
     let output = Output::<S>::new(job.keep, c * h * w);
     let order = visiting_order(&job.stage, job.keep);
     let rows: Vec<_> = (0..job.keep).map(|image| first_two(job.stage.passes.iter().map(|pass| &pass[image]))).collect();
-    let block = lines_of(BLOCK, w);
+    let reads_others = rows.iter().flatten().flatten().any(|row| matches!(row.kind, Kind::Blend | Kind::Paste));
+    let block = lines_of(if reads_others { BLOCK } else { COPY_BLOCK }, w);
     tasks(c * h, w, order.len()).par_iter().for_each_init(
         || [(); 3].map(|()| vec![0.0f32; block * w]),
         |[own, other, acc], (lines, part)| {
@@ -135,6 +136,9 @@ fn first_two<'a>(rows: impl Iterator<Item = &'a Row>) -> [Option<&'a Row>; 2] {
 /// Values that are folded at a time: three blocks share the first-level cache.
 const BLOCK: usize = 1024;
 
+/// The same where no image is read twice: `memcpy` moves pieces of this size past the first cache, without reading what was there.
+const COPY_BLOCK: usize = 4096;
+
 /// Kept images, each followed by the partner that it reads if that is still to come.
 fn visiting_order(stage: &Stage, keep: usize) -> Vec<usize> {
     let (mut seen, mut order) = (vec![false; keep], Vec::with_capacity(keep));
@@ -149,6 +153,9 @@ fn visiting_order(stage: &Stage, keep: usize) -> Vec<usize> {
     }
     order
 }
+
+/// Widest images that are pasted into by a mask instead of line by line.
+const MASKED: usize = 128;
 
 /// Some lines of an image `[c * h, w]`.
 struct Tile {
@@ -200,12 +207,31 @@ impl Tile {
             blend(out, own, images.read(row.partner as usize, self.range(), other), weights);
             return;
         }
+        if row.kind == Kind::Paste && row.own_scale == 1.0 && self.width <= MASKED && self.meets(row) {
+            self.paste(row, own, images.read(row.partner as usize, self.range(), other), out);
+            return;
+        }
         if row.own_scale == 1.0 {
             out.write_copy_of_slice(own);
         } else {
             out.iter_mut().zip(own).for_each(|(out, own)| _ = out.write(row.own_scale * own));
         }
         self.write_box(row, images, other, out);
+    }
+
+    /// A paste into narrow images: every value is written once, and the partner's lines are read whole. A call of `memcpy` for each line of
+    /// the box costs more than the lines.
+    fn paste(&self, row: &Row, own: &[f32], partner: &[f32], out: &mut [MaybeUninit<f32>]) {
+        let mut mask = [0u32; MASKED];
+        mask[row.bbox.x0 as usize..row.bbox.x1 as usize].fill(!0);
+        let mut done = 0;
+        self.bands(row, |lines| {
+            let band = lines.start * self.width..lines.end * self.width;
+            out[done..band.start].write_copy_of_slice(&own[done..band.start]);
+            select(&mut out[band.clone()], &own[band.clone()], &partner[band.clone()], &mask[..self.width]);
+            done = band.end;
+        });
+        out[done..].write_copy_of_slice(&own[done..]);
     }
 
     /// Writes the part of a row that lies in its box.
@@ -229,13 +255,18 @@ impl Tile {
     /// Calls `write` with each part of the tile that lies in the row's box.
     fn boxed(&self, row: &Row, mut write: impl FnMut(Range<usize>)) {
         let (x0, x1) = (row.bbox.x0 as usize, row.bbox.x1 as usize);
-        let (y0, y1) = (row.bbox.y0 as usize, row.bbox.y1 as usize);
-        // From channel to channel: the lines of the box are neighbours, and a division for each would cost more than its copy.
-        let mut top = self.lines.start / self.height * self.height;
-        while top < self.lines.end {
-            for line in self.lines.start.max(top + y0)..self.lines.end.min(top + y1) {
-                let at = (line - self.lines.start) * self.width;
-                write(at + x0..at + x1);
+        self.bands(row, |lines| lines.for_each(|line| write(line * self.width + x0..line * self.width + x1)));
+    }
+
+    /// Calls `each` with the lines of the tile, counted from its first, that the row's box meets: one band per channel.
+    fn bands(&self, row: &Row, mut each: impl FnMut(Range<usize>)) {
+        let (first, end) = (self.lines.start, self.lines.end);
+        // From channel to channel: a division for each line would cost more than its copy.
+        let mut top = first / self.height * self.height;
+        while top < end {
+            let (from, to) = (first.max(top + row.bbox.y0 as usize), end.min(top + row.bbox.y1 as usize));
+            if from < to {
+                each(from - first..to - first);
             }
             top += self.height;
         }
@@ -246,6 +277,18 @@ impl Tile {
 fn uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
     // SAFETY: the layouts are equal, and this file writes only whole values through it.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
+}
+
+widened! {
+    /// Lines of `mask.len()` values: `other` where the mask is all ones, `own` where it is 0. Equal to copying bits.
+    fn select(out: &mut [MaybeUninit<f32>], own: &[f32], other: &[f32], mask: &[u32]) {
+        let width = mask.len();
+        for ((out, own), other) in out.chunks_exact_mut(width).zip(own.chunks_exact(width)).zip(other.chunks_exact(width)) {
+            for (((out, own), other), mask) in out.iter_mut().zip(own).zip(other).zip(mask) {
+                out.write(f32::from_bits((own.to_bits() & !mask) | (other.to_bits() & mask)));
+            }
+        }
+    }
 }
 
 widened! {

@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::StageJob;
 use crate::kernel::gpu::{dims, lanes, output, upload};
 use crate::kernel::path::ran;
-use crate::kernel::shader::{Instance, MIX, RUN, WORKGROUP};
+use crate::kernel::shader::{Instance, MIX, WORKGROUP, run_for};
 use crate::kernel::{KernelPath, Op};
 
 /// The numbers of a launch, in the order of `Info` in `shaders/plan_row.wgsl`, and its workgroups: of an image, and images;
@@ -29,8 +29,9 @@ pub fn mix_stage(images: CubeTensor, job: &StageJob) -> CubeTensor {
     let (client, device) = (images.client.clone(), images.device.clone());
     let lanes = lanes(w);
     let mixed = output(&client, &device, [job.keep, c, h, w], images.dtype);
-    let (info, groups) = info(job, [t, c, h, w], lanes, RUN);
-    let instance = Instance::new(lanes, images.dtype);
+    let run = run_for(c * h * w / lanes);
+    let (info, groups) = info(job, [t, c, h, w], lanes, run);
+    let instance = Instance { run, ..Instance::new(lanes, images.dtype) };
     let buffers = vec![images.handle, upload(&client, &rows(job)), mixed.handle.clone(), upload(&client, &info)];
     MIX.launch(&client, &instance, groups, buffers);
     ran(Op::Mix, KernelPath::Wgsl);
