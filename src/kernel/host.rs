@@ -120,8 +120,8 @@ unsafe fn stream_to(out: *mut f32, values: &[f32]) {
 /// for every 4 KiB otherwise. A request, which systems without such pages ignore.
 fn prefer_huge_pages(at: *mut u8, bytes: usize) {
     #[cfg(target_os = "linux")]
-    const HUGE: usize = 2 << 20;
-    if bytes >= 2 * HUGE {
+    {
+        const HUGE: usize = 2 << 20;
         let from = at.align_offset(HUGE);
         let whole = bytes.saturating_sub(from) / HUGE * HUGE;
         if whole > 0 {
