@@ -101,6 +101,20 @@ impl Stream {
         }
     }
 
+    /// The stream from its draw number `draw` of 64 bits on, for streams that only draw such: threads may then share one.
+    pub fn from_draw(&self, draw: u64) -> Self {
+        let mut stream = Self { key: self.key, counter: draw / 2, block: [0; 4], used: 4 };
+        if draw % 2 == 1 {
+            stream.next_u64();
+        }
+        stream
+    }
+
+    /// Integer in 0..n from exactly one draw of 64 bits: of [`Stream::below`]'s distribution to within n / 2^64.
+    pub fn scaled(&mut self, n: u64) -> u64 {
+        ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
+    }
+
     /// True with probability `p`: the gate `u <= p` of semantics section 1.4, closed for p = 0.
     pub fn gate(&mut self, p: f64) -> bool {
         let u = self.uniform();

@@ -58,7 +58,8 @@ impl Knn {
         config.validate()?;
         let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?.with_kernels(&config.kernels)?;
         let checkpoint = Checkpoint::read(&self.run.join("checkpoint"))?;
-        let mut method = config.method.init(&config.model, config.seed, &opened.device);
+        let (bank, queries) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);
+        let mut method = config.method.init(&opened.setup(&config.model, bank.len(), config.seed));
         method.restore(&checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect())?;
 
         let how = Extraction {
@@ -69,7 +70,6 @@ impl Knn {
             batch: config.eval.batch,
             loader: config.data.loader_options(),
         };
-        let (bank, queries) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);
         let result = run::knn(&method.encoder(), &bank, &queries, &how, &config.eval.knn)?;
         if self.json {
             let mut object = serde_json::to_value(&result).map_err(|e| Error::run(format!("cannot write JSON: {e}")))?;

@@ -13,10 +13,11 @@ use crate::augment::ViewsConfig;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::knn::KnnConfig;
-use crate::kernel::KernelsConfig;
+use crate::kernel::{ColorSpace, KernelsConfig};
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
-use crate::model::ModelConfig;
+use crate::model::alexnet::AlexNetHalf;
+use crate::model::{ModelConfig, ModelName};
 use crate::optim::{ScheduleConfig, SgdConfig};
 
 /// Where an experiment comes from and what to expect of it.
@@ -199,6 +200,7 @@ impl RunConfig {
     /// The same config with every default that depends on other keys written out.
     pub fn resolved(mut self) -> Self {
         self.views = self.views.resolved();
+        self.model.split_views = Some(self.method.splits_views());
         let partnered = [MixtureName::Im, MixtureName::Global, MixtureName::Region, MixtureName::Unmix];
         self.mixture.partner = partnered.contains(&self.mixture.name).then(|| self.mixture.partner());
         if self.data.workers == 0 {
@@ -239,6 +241,26 @@ impl RunConfig {
         }
         if batch > 0 && batch / splits < 2 && splits > 1 {
             out.push(format!("`model.bn_splits` {splits} leaves {} image per group of `data.batch` {batch}", batch / splits));
+        }
+        let split_views = self.model.split_views.unwrap_or(self.method.splits_views());
+        if split_views != self.method.splits_views() {
+            out.push(format!(
+                "`model.split_views` is {split_views}, but the method `{}` trains {}",
+                self.method.name(),
+                if split_views { "one net" } else { "two nets, each on its own channels" }
+            ));
+        }
+        if self.method.splits_views() && self.views.color_space == ColorSpace::Rgb {
+            out.push(
+                "`method.name` = \"cmc\" needs a colour space to split: set `views.color_space`, for example to lab or ycbcr"
+                    .to_owned(),
+            );
+        }
+        if self.model.name == ModelName::AlexnetHalf && !AlexNetHalf::accepts(self.views.crop.size) {
+            out.push(format!(
+                "`views.crop.size` is {}, but `model.name` = \"alexnet_half\" is made for 224: use a ResNet for smaller images",
+                self.views.crop.size
+            ));
         }
         if splits > 1 && !self.data.drop_last {
             out.push("`data.drop_last` = false needs `model.bn_splits` = 1: a last batch of any size cannot be split".into());

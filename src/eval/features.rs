@@ -8,8 +8,7 @@ use burn::tensor::{Device, Tensor};
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
 use crate::error::Result;
 use crate::kernel::{Ingest, KernelPath, Normalization, ingest};
-use crate::loss::unit_rows;
-use crate::model::{Encoder, Pass};
+use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
 
 /// Where and how the forward passes run.
@@ -32,10 +31,12 @@ pub struct Extraction {
 /// Features of all images of a source, in its order. Rows are unit vectors.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// Layer 6, `[n, f]`.
-    pub pooled: Tensor<2>,
-    /// Layer 7, `[n, d]`.
+    /// What the head gets, `[n, f]`.
+    pub features: Tensor<2>,
+    /// The embedding, `[n, d]`.
     pub embedding: Tensor<2>,
+    /// Number of the embedding's layer; the features are the one before.
+    pub layers: usize,
     /// One per image; `None` in unlabelled data.
     pub labels: Vec<Option<u32>>,
     /// Images per second of wall time, loading included.
@@ -43,9 +44,9 @@ pub struct Features {
 }
 
 impl Features {
-    /// The features of one layer, 6 or 7.
+    /// One of the last two layers, by its number.
     pub fn layer(&self, layer: usize) -> &Tensor<2> {
-        if layer == 6 { &self.pooled } else { &self.embedding }
+        if layer == self.layers { &self.embedding } else { &self.features }
     }
 }
 
@@ -58,7 +59,7 @@ fn unused() -> Stream {
 ///
 /// # Errors
 /// Those of the loader.
-pub fn extract(encoder: &Encoder, source: Arc<dyn Source>, how: &Extraction) -> Result<Features> {
+pub fn extract(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction) -> Result<Features> {
     let start = Instant::now();
     let (n, batch) = (source.len(), how.batch);
     let jobs = (0..n).step_by(batch).map(move |from| Job {
@@ -67,19 +68,19 @@ pub fn extract(encoder: &Encoder, source: Arc<dyn Source>, how: &Extraction) -> 
     });
     let mut loader = Loader::start(source, how.transform.clone(), how.loader, jobs);
     let (height, width) = how.transform.size();
-    let (mut pooled, mut embedding, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut features, mut embedding, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(batch) = loader.next() {
         let batch = batch?;
         let bytes = Ingest::new([batch.index.len(), height, width], how.norm);
         let images = ingest(&batch.views[0], &bytes, &how.device, how.ingest);
-        let taps = encoder.taps(images, &mut Pass::Eval);
-        pooled.push(unit_rows(taps.pooled));
-        embedding.push(taps.embedding);
+        let rows = encoder.rows(images);
+        features.push(rows.features);
+        embedding.push(rows.embedding);
         labels.extend(batch.labels);
         loader.recycle(batch.views);
     }
-    let (pooled, embedding) = (Tensor::cat(pooled, 0), Tensor::cat(embedding, 0));
+    let (features, embedding) = (Tensor::cat(features, 0), Tensor::cat(embedding, 0));
     // The device may still be at work.
     how.device.sync().map_err(|error| crate::error::Error::run(format!("the device failed: {error:?}")))?;
-    Ok(Features { pooled, embedding, labels, images_per_s: n as f64 / start.elapsed().as_secs_f64() })
+    Ok(Features { features, embedding, layers: encoder.layers(), labels, images_per_s: n as f64 / start.elapsed().as_secs_f64() })
 }

@@ -14,7 +14,7 @@ pub struct KnnConfig {
     pub k: usize,
     /// Temperature T of a vote's weight exp(similarity / T).
     pub temperature: f64,
-    /// Layer of the features: 6 pooled, 7 the embedding. Both are measured; this one is reported as the result.
+    /// Layer of the features: 7 the embedding and 6 what comes before (AlexNet: 8 and 7). Both are measured; this one is the result.
     pub layer: usize,
 }
 
@@ -33,8 +33,8 @@ impl KnnConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             out.push(format!("`{at}.temperature` is {}, must be above 0", self.temperature));
         }
-        if !(6..=7).contains(&self.layer) {
-            out.push(format!("`{at}.layer` is {}, must be 6 (pooled) or 7 (embedding)", self.layer));
+        if !(6..=8).contains(&self.layer) {
+            out.push(format!("`{at}.layer` is {}, must be 6 (features) or 7 (embedding), for AlexNet 7 or 8", self.layer));
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct KernelsConfig {
     pub mix: Wanted,
     /// Turns bytes into normalised images.
     pub ingest: Wanted,
+    /// Compares features with drawn rows of a memory bank (InsDis, CMC).
+    pub scores: Wanted,
 }
 
 /// A path with the reason for it; printed once and stored in the run.
@@ -53,6 +55,8 @@ pub struct Kernels {
     pub mix: Choice,
     /// Turns bytes into normalised images.
     pub ingest: Choice,
+    /// Compares features with drawn rows of a memory bank.
+    pub scores: Choice,
 }
 
 impl Kernels {
@@ -61,12 +65,16 @@ impl Kernels {
     /// # Errors
     /// A path asked for by name that cannot run there.
     pub fn choose(config: &KernelsConfig, compiler: &str) -> Result<Self> {
-        Ok(Self { mix: choose(Op::Mix, config.mix, compiler)?, ingest: choose(Op::Ingest, config.ingest, compiler)? })
+        Ok(Self {
+            mix: choose(Op::Mix, config.mix, compiler)?,
+            ingest: choose(Op::Ingest, config.ingest, compiler)?,
+            scores: choose(Op::Scores, config.scores, compiler)?,
+        })
     }
 
-    /// Both choices.
-    pub fn all(&self) -> [&Choice; 2] {
-        [&self.mix, &self.ingest]
+    /// All choices.
+    pub fn all(&self) -> [&Choice; 3] {
+        [&self.mix, &self.ingest, &self.scores]
     }
 }
 
@@ -108,23 +116,34 @@ pub fn paths(compiler: &str) -> Vec<KernelPath> {
     KernelPath::ALL.into_iter().filter(|&path| available(path, compiler).is_ok()).collect()
 }
 
+/// The same for one operation: scores have no shader text of their own.
+pub fn paths_of(op: Op, compiler: &str) -> Vec<KernelPath> {
+    paths(compiler).into_iter().filter(|&path| has(op, path)).collect()
+}
+
+fn has(op: Op, path: KernelPath) -> bool {
+    op != Op::Scores || path != KernelPath::Wgsl
+}
+
 /// Direct paths before portable ones, as measured (`unmix bench mixture`, docs/numbers.md).
 const FASTEST_FIRST: [KernelPath; 4] = [KernelPath::Flex, KernelPath::Wgsl, KernelPath::Cube, KernelPath::Tensor];
 
 fn choose(op: Op, wanted: Wanted, compiler: &str) -> Result<Choice> {
     if let Some(path) = wanted.path() {
-        available(path, compiler).map_err(|reason| {
-            let names: Vec<&str> = paths(compiler).into_iter().map(KernelPath::name).collect();
+        let exists = if has(op, path) { Ok(()) } else { Err("there is no shader text for it: `cube` compiles to WGSL".to_owned()) };
+        exists.and_then(|()| available(path, compiler)).map_err(|reason| {
+            let names: Vec<&str> = paths_of(op, compiler).into_iter().map(KernelPath::name).collect();
             Error::input(format!("`kernels.{}` is {}, which cannot run here: {reason}", op.name(), path.name()))
                 .hint(format!("use auto, or one of {}", names.join(", ")))
         })?;
         return Ok(Choice { op, path, reason: "asked for by the config".into() });
     }
-    let runs = |path: &KernelPath| available(*path, compiler).is_ok();
+    let runs = |path: &KernelPath| has(op, *path) && available(*path, compiler).is_ok();
     let path = FASTEST_FIRST.into_iter().find(runs).expect("tensor operations run everywhere");
     let mut reason = match path {
         KernelPath::Flex => "direct loops on the CPU backend's memory, the fastest path of this device".to_owned(),
         KernelPath::Wgsl => format!("hand-written shaders: the compiler is {compiler}"),
+        KernelPath::Cube if op == Op::Scores => "CubeCL kernels, which read the bank's rows where they lie".to_owned(),
         KernelPath::Cube => "CubeCL kernels: ".to_owned() + &available(KernelPath::Wgsl, compiler).err().unwrap_or_default(),
         KernelPath::Reference | KernelPath::Tensor => "plain tensor operations, which run on every backend".to_owned(),
     };
@@ -155,7 +174,9 @@ mod tests {
         assert!(error.hints()[0].contains("reference, tensor, cube"), "{:?}", error.hints());
         let config = KernelsConfig { ingest: Wanted::Cube, ..Default::default() };
         assert!(Kernels::choose(&config, CPU_COMPILER).unwrap_err().to_string().contains("`kernels.ingest` is cube"));
-        let config = KernelsConfig { mix: Wanted::Reference, ingest: Wanted::Tensor };
+        let config = KernelsConfig { scores: Wanted::Wgsl, ..Default::default() };
+        assert!(Kernels::choose(&config, WGSL_COMPILER).unwrap_err().to_string().contains("no shader text"));
+        let config = KernelsConfig { mix: Wanted::Reference, ingest: Wanted::Tensor, ..Default::default() };
         let forced = Kernels::choose(&config, "cuda").unwrap();
         assert_eq!((forced.mix.path, forced.ingest.path), (KernelPath::Reference, KernelPath::Tensor));
     }

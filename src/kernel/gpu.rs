@@ -43,10 +43,15 @@ pub fn grid(blocks: usize, images: usize) -> (u32, u32, u32) {
 
 /// Memory for images `dims` of `dtype`, as it comes from the pool.
 pub fn output(client: &Client, device: &CubeDevice, dims: [usize; 4], dtype: DType) -> CubeTensor {
+    shaped(client, device, &dims, dtype)
+}
+
+/// The same for any shape.
+pub fn shaped(client: &Client, device: &CubeDevice, dims: &[usize], dtype: DType) -> CubeTensor {
     let bytes = dims.iter().product::<usize>() * dtype.size();
     // All ones are a NaN in every float type.
     let memory: Handle = if poisoned() { client.create_from_slice(&vec![0xFF; bytes]) } else { client.empty(bytes) };
-    CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::from(dims), memory, dtype)
+    CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::from(dims.to_vec()), memory, dtype)
 }
 
 /// `[n, c, h, w]` of a tensor.

@@ -1,5 +1,5 @@
 //! Our own device operations: [`mix()`] executes mixture plans, [`ingest()`] turns bytes into normalised images, and [`ingest::ingest_mix`]
-//! does both in one pass over memory.
+//! does both in one pass over memory. [`scores`] compares features with drawn rows of a memory bank.
 //!
 //! Each operation has a slow, obvious reference, a portable tensor form, and direct implementations for the CPU (`flex`), for WGSL
 //! and for CubeCL. They are one Backend extension ([`ops`]). The device chooses the path (`device.rs`); an operation executes the path it is
@@ -12,6 +12,7 @@ pub mod inputs;
 pub mod mix;
 pub mod ops;
 pub mod path;
+pub mod scores;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;

@@ -22,6 +22,18 @@ pub trait KernelOps: Backend {
     /// [`KernelOps::ingest_words`] and then [`KernelOps::mix_stage`] without the images in between; RGB only.
     fn ingest_mix_words(words: IntTensor<Self>, how: Ingest, job: StageJob, path: KernelPath) -> FloatTensor<Self>;
 
+    /// Dot products of `features` `[b, d]` with rows `rows` `[b, r]` of `bank` `[n, d]`: `[b, r]`.
+    fn bank_dots(
+        features: FloatTensor<Self>,
+        bank: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        path: KernelPath,
+    ) -> FloatTensor<Self>;
+
+    /// Sums of rows `rows` `[b, r]` of `bank` `[n, d]` with `weights` `[b, r]`: `[b, d]`, on CubeCL devices `[b, parts, d]` to be added up.
+    fn bank_pull(weights: FloatTensor<Self>, bank: FloatTensor<Self>, rows: IntTensor<Self>, path: KernelPath)
+    -> FloatTensor<Self>;
+
     /// A plain copy into new memory: what the others are measured against.
     fn copy_images(images: FloatTensor<Self>) -> FloatTensor<Self>;
 }
@@ -43,6 +55,26 @@ impl KernelOps for burn::backend::Flex {
         only_flex(path);
         let words = words.to_contiguous();
         super::mix::flex::FlexTensor::from_data(super::ingest::flex::ingest_mix(&words.bytes()[..how.bytes()], &how, &job))
+    }
+
+    fn bank_dots(
+        features: FloatTensor<Self>,
+        bank: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        path: KernelPath,
+    ) -> FloatTensor<Self> {
+        only_flex(path);
+        super::scores::flex::dots(features, bank, rows)
+    }
+
+    fn bank_pull(
+        weights: FloatTensor<Self>,
+        bank: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        path: KernelPath,
+    ) -> FloatTensor<Self> {
+        only_flex(path);
+        super::scores::flex::pull(weights, bank, rows)
     }
 
     fn copy_images(images: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -76,6 +108,14 @@ impl KernelOps for burn_cubecl::CubeBackend {
             super::gpu::Language::Wgsl => super::ingest::wgsl::ingest_mix(words, &how, &job),
             super::gpu::Language::Cube => super::ingest::cube::ingest_mix(words, &how, &job),
         }
+    }
+
+    fn bank_dots(features: FloatTensor<Self>, bank: FloatTensor<Self>, rows: IntTensor<Self>, _: KernelPath) -> FloatTensor<Self> {
+        super::scores::cube::dots(features, bank, rows)
+    }
+
+    fn bank_pull(weights: FloatTensor<Self>, bank: FloatTensor<Self>, rows: IntTensor<Self>, _: KernelPath) -> FloatTensor<Self> {
+        super::scores::cube::pull(weights, bank, rows)
     }
 
     fn copy_images(images: FloatTensor<Self>) -> FloatTensor<Self> {

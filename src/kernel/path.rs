@@ -48,6 +48,8 @@ pub enum Op {
     Ingest,
     /// Both in one pass over memory.
     IngestMix,
+    /// Features against drawn rows of a memory bank, and the gradient.
+    Scores,
 }
 
 impl Op {
@@ -57,12 +59,13 @@ impl Op {
             Self::Mix => "mix",
             Self::Ingest => "ingest",
             Self::IngestMix => "ingest_mix",
+            Self::Scores => "scores",
         }
     }
 }
 
 thread_local! {
-    static RUNS: Cell<[[u64; KernelPath::ALL.len()]; 3]> = const { Cell::new([[0; KernelPath::ALL.len()]; 3]) };
+    static RUNS: Cell<[[u64; KernelPath::ALL.len()]; 4]> = const { Cell::new([[0; KernelPath::ALL.len()]; 4]) };
 }
 static POISON: AtomicBool = AtomicBool::new(false);
 

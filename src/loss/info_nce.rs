@@ -1,7 +1,8 @@
 //! InfoNCE against a memory of negatives (arXiv 1807.03748 equation 4; MoCo, arXiv 1911.05722 equation 1).
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::log_softmax;
+
+use super::criterion::softmax;
 
 /// The result for a batch of queries.
 #[derive(Debug, Clone)]
@@ -35,11 +36,14 @@ impl InfoNce {
 /// - `queries`, `keys` `[n, d]`, unit rows
 /// - `memory` `[k, d]`
 pub fn info_nce(queries: Tensor<2>, keys: Tensor<2>, memory: Tensor<2>, temperature: f64) -> InfoNce {
-    let [n, _] = queries.dims();
+    let logits = logits(queries, keys, memory, temperature);
+    let per_query = softmax(logits.clone());
+    InfoNce { logits, per_query }
+}
+
+/// `[q . key, q . memory] / temperature`, `[n, 1 + k]`.
+pub fn logits(queries: Tensor<2>, keys: Tensor<2>, memory: Tensor<2>, temperature: f64) -> Tensor<2> {
     let positive = (queries.clone() * keys).sum_dim(1);
     let negatives = queries.matmul(memory.transpose());
-    let logits = Tensor::cat(vec![positive, negatives], 1).div_scalar(temperature);
-    // The positive by slice and not by gather: the backward of a gather adds in no fixed order on a GPU.
-    let per_query = log_softmax(logits.clone(), 1).slice([0..n, 0..1]).neg().reshape([n]);
-    InfoNce { logits, per_query }
+    Tensor::cat(vec![positive, negatives], 1).div_scalar(temperature)
 }

@@ -2,10 +2,16 @@
 //!
 //! Letters: n queries, k negatives, d embedding, T temperature.
 
+pub mod bank;
+pub mod criterion;
 pub mod info_nce;
+pub mod nce;
 pub mod unmix;
 
+pub use bank::BankScores;
+pub use criterion::{Criterion, LossName};
 pub use info_nce::{InfoNce, info_nce};
+pub use nce::NceZ;
 
 use burn::tensor::Tensor;
 

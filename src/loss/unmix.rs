@@ -26,18 +26,33 @@ pub struct MixtureTerms {
     pub total: Tensor<1>,
 }
 
-/// `lambda L(q_m, k) + (1 - lambda) L(rev(q_m), k)`.
+/// `lambda L(q_m, k) + (1 - lambda) L(rev(q_m), k)` with the softmax loss against a memory.
 ///
 /// # Shapes
 /// - `keys` `[n, d]`, `memory` `[k, d]`, both without graph
 pub fn mixture_terms(mixed: &Mixed, keys: Tensor<2>, memory: Tensor<2>, temperature: f64) -> MixtureTerms {
-    let reversed = mixed.queries.clone().select(0, mixed.inverse.clone());
-    let reversed_weight = mixed.lambda.clone().select(0, mixed.inverse.clone()).neg().add_scalar(1.0);
-    let own = info_nce(mixed.queries.clone(), keys.clone(), memory.clone(), temperature);
-    let partner = info_nce(reversed, keys, memory, temperature);
+    mixture_terms_by(mixed, |queries| info_nce(queries, keys.clone(), memory.clone(), temperature).per_query)
+}
+
+/// The same for any loss: `per_query` maps the queries `[n, d]` of either term to their losses `[n]`.
+pub fn mixture_terms_by(mixed: &Mixed, per_query: impl Fn(Tensor<2>) -> Tensor<1>) -> MixtureTerms {
+    let own = per_query(mixed.queries.clone());
+    let partner = per_query(mixed.reversed());
     MixtureTerms {
-        own: own.loss(),
-        partner: partner.loss(),
-        total: own.weighted(mixed.lambda.clone()) + partner.weighted(reversed_weight),
+        own: own.clone().mean(),
+        partner: partner.clone().mean(),
+        total: (own * mixed.lambda.clone()).mean() + (partner * mixed.reversed_weight()).mean(),
+    }
+}
+
+impl Mixed {
+    /// Row i: the mixture in which image i is the partner, `[n, d]`.
+    pub fn reversed(&self) -> Tensor<2> {
+        self.queries.clone().select(0, self.inverse.clone())
+    }
+
+    /// Weight of the partner in each row of [`Mixed::reversed`], `[n]`.
+    pub fn reversed_weight(&self) -> Tensor<1> {
+        self.lambda.clone().select(0, self.inverse.clone()).neg().add_scalar(1.0)
     }
 }

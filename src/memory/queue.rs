@@ -21,6 +21,7 @@ pub enum QueueInit {
 pub struct Queue {
     rows: Tensor<2>,
     cursor: usize,
+    images: Vec<Option<u32>>,
 }
 
 impl Queue {
@@ -46,8 +47,20 @@ impl Queue {
 
     /// A queue with given rows `[k, d]` and cursor (the row that is written next).
     pub fn restore(rows: Tensor<2>, cursor: usize) -> Self {
-        assert!(cursor < rows.dims()[0], "the cursor {cursor} is outside the queue of {}", rows.dims()[0]);
-        Self { rows, cursor }
+        let size = rows.dims()[0];
+        assert!(cursor < size, "the cursor {cursor} is outside the queue of {size}");
+        Self { rows, cursor, images: vec![None; size] }
+    }
+
+    /// The same queue, its rows being keys of these images.
+    pub fn with_images(self, images: Vec<Option<u32>>) -> Self {
+        assert_eq!(images.len(), self.images.len(), "one image per row");
+        Self { images, ..self }
+    }
+
+    /// Which image each row is a key of; `None` for the rows of the start.
+    pub fn images(&self) -> &[Option<u32>] {
+        &self.images
     }
 
     /// All rows, `[k, d]`, as they are now.
@@ -60,10 +73,12 @@ impl Queue {
         self.cursor
     }
 
-    /// Writes `keys` `[b, d]` at the cursor, modulo the size. If b exceeds the size, the last keys win.
-    pub fn push(&mut self, keys: Tensor<2>) {
+    /// Writes `keys` `[b, d]`, those of `images`, at the cursor, modulo the size. If b exceeds the size, the last keys win.
+    pub fn push(&mut self, keys: Tensor<2>, images: &[u32]) {
         let [size, dim] = self.rows.dims();
         let [batch, _] = keys.dims();
+        assert_eq!(images.len(), batch, "one image per key");
+        images.iter().enumerate().for_each(|(i, &image)| self.images[(self.cursor + i) % size] = Some(image));
         let skipped = batch.saturating_sub(size);
         let start = (self.cursor + skipped) % size;
         let kept = batch - skipped;
@@ -90,6 +105,7 @@ mod tests {
     fn wraps_and_lets_the_last_keys_win() {
         let device = crate::device::test_device();
         for size in [1usize, 2, 5, 7] {
+            let mut owners = vec![None; size];
             let mut want: Vec<f32> = (0..size).map(|i| -(i as f32) - 1.0).collect();
             let rows = |v: &[f32]| Tensor::<2>::from_data(TensorData::new(v.to_vec(), [v.len(), 1]), &device);
             let mut queue = Queue::restore(rows(&want), 0);
@@ -100,9 +116,11 @@ mod tests {
                 next += batch;
                 for (i, key) in keys.iter().enumerate() {
                     want[(cursor + i) % size] = *key;
+                    owners[(cursor + i) % size] = Some(*key as u32);
                 }
                 cursor = (cursor + batch) % size;
-                queue.push(rows(&keys));
+                queue.push(rows(&keys), &keys.iter().map(|&key| key as u32).collect::<Vec<_>>());
+                assert_eq!(queue.images(), owners, "size {size}, batch {batch}");
                 assert_eq!(queue.rows().into_data().try_to_vec::<f32>().unwrap(), want, "size {size}, batch {batch}");
                 assert_eq!(queue.cursor(), cursor);
             }

@@ -1,17 +1,18 @@
 //! MoCo v1 and v2, asymmetric and symmetric, with the Un-Mix loss when a mixed batch comes along.
 
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Method, Outcome, Position};
+use super::contrast::hide;
+use super::{Inputs, Method, Outcome, Position, Setup, saved};
 use crate::error::{Error, Result};
-use crate::loss::info_nce;
-use crate::loss::unmix::{Mixed, mixture_terms};
+use crate::loss::unmix::{Mixed, mixture_terms_by};
+use crate::loss::{Criterion, LossName, NceZ, info_nce, nce};
 use crate::memory::Queue;
 use crate::memory::queue::QueueInit;
 use crate::model::state::{self, StateDict};
-use crate::model::{BatchStats, Encoder, ModelConfig, ema};
+use crate::model::{BatchStats, Encoder, Frozen, ema};
 use crate::optim::Sgd;
 use crate::rng::{Purpose, Stream};
 
@@ -35,8 +36,12 @@ impl Default for MemoryConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MocoConfig {
-    /// Temperature of the softmax.
+    /// Temperature of the scores.
     pub temperature: f64,
+    /// `softmax`, or `nce` (the default of the first program of 2003.05438 unless its command line says `--softmax`).
+    pub loss: LossName,
+    /// Constant Z of NCE: `first` batch and frozen, or `ema`.
+    pub nce_z: NceZ,
     /// Momentum m of the key encoder.
     pub key_momentum: f64,
     /// Both directions: L(q1, k2) + L(q2, k1), a sum.
@@ -49,18 +54,26 @@ pub struct MocoConfig {
     pub replay_mixture_stats: bool,
     /// Keep the mixture's statistics out of the running ones.
     pub clean_stats_only: bool,
+    /// Leave out keys in the queue that are of the query's own image (a small dataset meets them soon); the reference keeps them.
+    pub mask_same_index: bool,
+    /// Let the other images' keys of this batch be negatives too.
+    pub in_batch_negatives: bool,
 }
 
 impl Default for MocoConfig {
     fn default() -> Self {
         Self {
             temperature: 0.07,
+            loss: LossName::Softmax,
+            nce_z: NceZ::First,
             key_momentum: 0.999,
             symmetric: false,
             memory: MemoryConfig::default(),
             shuffle_bn: true,
             replay_mixture_stats: true,
             clean_stats_only: false,
+            mask_same_index: false,
+            in_batch_negatives: false,
         }
     }
 }
@@ -78,6 +91,18 @@ impl MocoConfig {
             out.push(format!("`{at}.memory.size` is 0, must be at least 1"));
         }
     }
+
+    /// What a dataset of `images` makes questionable.
+    pub fn warnings(&self, images: usize) -> Vec<String> {
+        let size = self.memory.size;
+        if self.loss == LossName::Softmax || size < images {
+            return Vec::new();
+        }
+        vec![format!(
+            "`method.memory.size` is {size}, but the dataset has only {images} images: the constant Z of NCE can come out absurd on small \
+             data, `method.loss` = softmax has none"
+        )]
+    }
 }
 
 /// Query encoder, key encoder, queue.
@@ -88,6 +113,10 @@ pub struct Moco {
     /// Never on a graph.
     key: Encoder,
     queue: Queue,
+    /// Images in the dataset.
+    images: usize,
+    /// The constant of NCE.
+    z: Option<Tensor<1>>,
     shuffles: bool,
     seen: Option<Seen>,
 }
@@ -97,21 +126,23 @@ struct Seen {
     query_stats: Vec<Vec<BatchStats>>,
     key_stats: Vec<Vec<BatchStats>>,
     keys: Vec<Tensor<2>>,
+    images: Vec<u32>,
+    z: Option<Tensor<1>>,
 }
 
 impl Moco {
     /// Fresh weights; the key encoder starts as a copy of the query's.
-    pub fn init(config: MocoConfig, model: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let encoder = model.init(seed, "query", device);
-        let queue = Queue::init(config.memory.size, model.head.dim, config.memory.init, seed, device);
-        Self::new(config, encoder, queue, model.bn_splits)
+    pub fn init(config: MocoConfig, setup: &Setup) -> Self {
+        let encoder = setup.model.init(3, setup.seed, "query", setup.device);
+        let queue = Queue::init(config.memory.size, setup.model.head.dim, config.memory.init, setup.seed, setup.device);
+        Self::new(config, encoder, queue, setup.model.bn_splits, setup.images)
     }
 
-    /// From a given encoder (both copies start equal) and queue.
-    pub fn new(config: MocoConfig, encoder: Encoder, queue: Queue, bn_splits: usize) -> Self {
+    /// From a given encoder (both copies start equal) and queue, for a dataset of `images`, which NCE asks for.
+    pub fn new(config: MocoConfig, encoder: Encoder, queue: Queue, bn_splits: usize, images: usize) -> Self {
         let key = state::without_graph(encoder.clone());
         let shuffles = config.shuffle_bn && bn_splits > 1;
-        Self { config, query: state::with_graph(encoder), key, queue, shuffles, seen: None }
+        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles, seen: None }
     }
 
     /// The queue as it is now.
@@ -140,15 +171,40 @@ impl Moco {
     }
 }
 
+impl Moco {
+    /// Scores of queries `[n, d]` over the temperature: their keys, the queue and, if asked for, the keys of this batch.
+    fn logits(&self, queries: Tensor<2>, keys: Tensor<2>) -> Tensor<2> {
+        let memory = self.queue.rows();
+        let memory = if self.config.in_batch_negatives { Tensor::cat(vec![memory, keys.clone()], 0) } else { memory };
+        info_nce::logits(queries, keys, memory, self.config.temperature)
+    }
+
+    /// Which columns of [`Moco::logits`] do not count for the queries of `images`.
+    fn masked(&self, images: &[u32], device: &Device) -> Option<Tensor<2, Bool>> {
+        let (same, in_batch) = (self.config.mask_same_index, self.config.in_batch_negatives);
+        if !same && !in_batch {
+            return None;
+        }
+        let mut values = Vec::new();
+        for (i, &image) in images.iter().enumerate() {
+            values.push(false);
+            values.extend(self.queue.images().iter().map(|&owner| same && owner == Some(image)));
+            // The own key is the positive.
+            values.extend((0..if in_batch { images.len() } else { 0 }).map(|j| j == i));
+        }
+        let dims = [images.len(), values.len() / images.len()];
+        Some(Tensor::from_data(TensorData::new(values, dims), device))
+    }
+}
+
 impl Method for Moco {
     fn views(&self) -> usize {
         2
     }
 
     fn step(&mut self, inputs: Inputs) -> Outcome {
-        let Inputs { views, mixed, position } = inputs;
+        let Inputs { views, mixed, images, position } = inputs;
         let [x1, x2]: [Tensor<4>; 2] = views.try_into().expect("MoCo takes two views");
-        let (temperature, memory) = (self.config.temperature, self.queue.rows());
 
         // The order of the query forwards is that of the running statistics: x1, mixture, x2, mixture again.
         let (q1, stats) = self.query.embed_train(x1.clone());
@@ -173,12 +229,16 @@ impl Method for Moco {
             k1
         });
 
-        let clean = info_nce(q1.clone(), k2.clone(), memory.clone(), temperature);
-        let mut loss = clean.loss();
+        let masked = self.masked(&images, &q1.device());
+        let logits = |queries: Tensor<2>, keys: &Tensor<2>| hide(self.logits(queries, keys.clone()), &masked);
+        let clean = logits(q1.clone(), &k2);
+        // The terms of one step share the constant of NCE.
+        let criterion = Criterion::of(self.config.loss, self.z.as_ref(), &clean, self.images);
+        let mut loss = criterion.per_query(clean.clone()).mean();
         let mut parts = vec![("clean_12", loss.clone())];
         let mut embeddings = vec![("q", q1), ("k", k2.clone())];
         if let (Some(q2), Some(k1)) = (q2, &k1) {
-            let back = info_nce(q2.clone(), k1.clone(), memory.clone(), temperature).loss();
+            let back = criterion.per_query(logits(q2.clone(), k1)).mean();
             loss = loss + back.clone();
             parts.push(("clean_21", back));
             embeddings.extend([("q2", q2), ("k1", k1.clone())]);
@@ -187,20 +247,23 @@ impl Method for Moco {
             let against = [("mix_2", "mix_rev_2", Some(&k2)), ("mix_1", "mix_rev_1", k1.as_ref())];
             for (own, partner, keys) in against {
                 let Some(keys) = keys else { continue };
-                let terms = mixture_terms(&mixed, keys.clone(), memory.clone(), temperature);
+                let terms = mixture_terms_by(&mixed, |queries| criterion.per_query(logits(queries, keys)));
                 loss = loss + terms.total;
                 parts.extend([(own, terms.own), (partner, terms.partner)]);
             }
             embeddings.push(("qm", mixed.queries));
         }
+        let estimate = |z: &Tensor<1>| self.config.nce_z.next(z.clone(), nce::estimate_z(clean.clone(), self.images));
+        let z = criterion.z().map(estimate);
 
         // One enqueue per step; in symmetric mode the keys of view 1 come first.
-        let keys = k1.into_iter().chain([k2]).collect();
-        self.seen = Some(Seen { query_stats, key_stats, keys });
+        let keys: Vec<_> = k1.into_iter().chain([k2]).collect();
+        let images = images.repeat(keys.len());
+        self.seen = Some(Seen { query_stats, key_stats, keys, images, z });
         Outcome {
             loss,
             parts: parts.into_iter().map(|(name, part)| (name, part.inner())).collect(),
-            positive: clean.positive_probability(),
+            positive: criterion.positive(clean),
             embeddings: embeddings.into_iter().map(|(name, rows)| (name, rows.inner())).collect(),
         }
     }
@@ -214,44 +277,46 @@ impl Method for Moco {
         seen.query_stats.iter().for_each(|stats| self.query.absorb(stats));
         seen.key_stats.iter().for_each(|stats| self.key.absorb(stats));
         self.key = ema::update(self.key.clone(), &self.query, self.config.key_momentum);
-        self.queue.push(Tensor::cat(seen.keys, 0));
+        self.queue.push(Tensor::cat(seen.keys, 0), &seen.images);
+        self.z = seen.z;
     }
 
-    fn encoder(&self) -> Encoder {
-        state::without_graph(self.query.clone())
+    fn encoder(&self) -> Frozen {
+        Frozen::one("query", state::without_graph(self.query.clone()))
     }
 
     fn state(&self) -> StateDict {
-        let mut all = StateDict::new();
-        for (prefix, encoder) in [("query", &self.query), ("key", &self.key)] {
-            all.extend(state::collect(encoder).into_iter().map(|(name, data)| (format!("{prefix}.{name}"), data)));
-        }
+        let mut all = saved::module("query", &self.query);
+        all.extend(saved::module("key", &self.key));
         all.insert("queue".into(), self.queue.rows().into_data());
         // Exact in f32 up to 2^24 rows; a queue of that size would need 8 GiB.
         all.insert("queue_cursor".into(), TensorData::new(vec![self.queue.cursor() as f32], [1]));
+        if self.config.mask_same_index {
+            // Exact up to 2^24 images; -1 for none.
+            let images: Vec<f32> = self.queue.images().iter().map(|image| image.map_or(-1.0, |image| image as f32)).collect();
+            let count = images.len();
+            all.insert("queue_images".into(), TensorData::new(images, [count]));
+        }
+        saved::put(&mut all, "nce_z", self.z.as_ref());
         all
     }
 
     fn restore(&mut self, state: &StateDict) -> Result<()> {
-        let part = |prefix: &str| -> StateDict {
-            let own = state.iter().filter_map(|(name, data)| Some((name.strip_prefix(prefix)?.to_owned(), data.clone())));
-            own.collect()
-        };
         let device = self.queue.rows().device();
-        let missing = || Error::input("the checkpoint holds no queue").hint("it was written by another method");
-        let rows = state.get("queue").ok_or_else(missing)?.clone();
-        let cursor = state.get("queue_cursor").and_then(|c| c.try_to_vec::<f32>().ok()).ok_or_else(missing)?[0] as usize;
-        let want = self.queue.rows().dims().to_vec();
-        if rows.shape().to_vec() != want || cursor >= want[0] {
-            return Err(Error::input(format!(
-                "the checkpoint's queue is {:?} at row {cursor}, the config's {want:?}",
-                rows.shape()
-            ))
-            .hint("`method.memory.size` and `model.head.dim` must be those of the checkpoint"));
-        }
-        self.query = state::load(self.query.clone(), &part("query."))?;
-        self.key = state::load(self.key.clone(), &part("key."))?;
+        let want = self.queue.rows().dims();
+        let rows = saved::rows(state, "queue", &want)?;
+        let numbers = |name: &str| state.get(name).and_then(|data| data.try_to_vec::<f32>().ok());
+        let cursor = numbers("queue_cursor").map(|cursor| cursor[0] as usize).filter(|&cursor| cursor < want[0]);
+        let cursor =
+            cursor.ok_or_else(|| Error::input("the checkpoint does not say where its queue goes on").hint("it is damaged"))?;
+        self.query = state::load(self.query.clone(), &saved::part(state, "query."))?;
+        self.key = state::load(self.key.clone(), &saved::part(state, "key."))?;
         self.queue = Queue::restore(Tensor::from_data(rows, &device), cursor);
+        if let Some(images) = numbers("queue_images").filter(|images| images.len() == want[0]) {
+            let images = images.into_iter().map(|image| (image >= 0.0).then_some(image as u32)).collect();
+            self.queue = self.queue.clone().with_images(images);
+        }
+        self.z = saved::get(state, "nce_z", &device);
         self.seen = None;
         Ok(())
     }

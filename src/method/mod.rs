@@ -1,15 +1,22 @@
 //! Methods: what a step computes. The training loop knows none of them.
 
+pub mod cmc;
+pub mod contrast;
+pub mod insdis;
 pub mod moco;
+mod saved;
 
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::model::{Encoder, ModelConfig, StateDict};
+use crate::kernel::KernelPath;
+use crate::model::{Frozen, ModelConfig, StateDict};
 use crate::optim::Sgd;
 
+pub use cmc::Cmc;
+pub use insdis::{BankConfig, InsDis};
 pub use moco::{Moco, MocoConfig};
 
 /// The images of one step, on the device, outside any graph.
@@ -19,6 +26,8 @@ pub struct Inputs {
     pub views: Vec<Tensor<4>>,
     /// The Un-Mix mixture of view 1.
     pub mixed: Option<MixedInput>,
+    /// Which images of the dataset they are, n.
+    pub images: Vec<u32>,
     /// Where in the run this is: keys of the streams drawn inside a step.
     pub position: Position,
 }
@@ -68,12 +77,27 @@ pub trait Method: Send {
     fn update(&mut self, gradients: &Gradients, optimizer: &mut Sgd, lr: f64);
     /// Running statistics, moving averages, then memories: each from what the last `step` saw.
     fn after_update(&mut self);
-    /// The encoder that is evaluated and exported, without graph.
-    fn encoder(&self) -> Encoder;
+    /// What is evaluated and exported.
+    fn encoder(&self) -> Frozen;
     /// Everything that a resume needs, as named tensors.
     fn state(&self) -> StateDict;
     /// Puts a saved state back.
     fn restore(&mut self, state: &StateDict) -> Result<()>;
+}
+
+/// What a method is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// The encoder's shape.
+    pub model: &'a ModelConfig,
+    /// Images in the dataset.
+    pub images: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// Where it runs, without autodiff.
+    pub device: &'a Device,
+    /// The kernel that compares features with a memory bank.
+    pub scores: KernelPath,
 }
 
 /// `method`: what is trained.
@@ -82,6 +106,10 @@ pub trait Method: Send {
 pub enum MethodConfig {
     /// Momentum contrast, v1 or v2 by its head and augmentation (arXiv 1911.05722, 2003.04297).
     Moco(MocoConfig),
+    /// Instance discrimination against a memory bank (arXiv 1805.01978).
+    Insdis(BankConfig),
+    /// Contrastive multiview coding: two nets over the channels of a colour space (arXiv 1906.05849).
+    Cmc(BankConfig),
 }
 
 impl Default for MethodConfig {
@@ -91,10 +119,12 @@ impl Default for MethodConfig {
 }
 
 impl MethodConfig {
-    /// The method with its initial state; `device` without autodiff.
-    pub fn init(&self, model: &ModelConfig, seed: u64, device: &Device) -> Box<dyn Method> {
+    /// The method with its initial state.
+    pub fn init(&self, setup: &Setup) -> Box<dyn Method> {
         match self {
-            Self::Moco(config) => Box::new(Moco::init(config.clone(), model, seed, device)),
+            Self::Moco(config) => Box::new(Moco::init(config.clone(), setup)),
+            Self::Insdis(config) => Box::new(InsDis::init(config.clone(), setup)),
+            Self::Cmc(config) => Box::new(Cmc::init(config.clone(), setup)),
         }
     }
 
@@ -102,6 +132,8 @@ impl MethodConfig {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Moco(_) => "moco",
+            Self::Insdis(_) => "insdis",
+            Self::Cmc(_) => "cmc",
         }
     }
 
@@ -109,6 +141,20 @@ impl MethodConfig {
     pub fn views(&self) -> usize {
         match self {
             Self::Moco(_) => 2,
+            Self::Insdis(_) | Self::Cmc(_) => 1,
+        }
+    }
+
+    /// Whether it trains two nets, on the first and on the other two channels.
+    pub fn splits_views(&self) -> bool {
+        matches!(self, Self::Cmc(_))
+    }
+
+    /// Rows of its largest memory, for a dataset of `images`.
+    pub fn memory_rows(&self, images: usize) -> usize {
+        match self {
+            Self::Moco(config) => config.memory.size,
+            Self::Insdis(_) | Self::Cmc(_) => images,
         }
     }
 
@@ -116,6 +162,15 @@ impl MethodConfig {
     pub fn problems(&self, at: &str, out: &mut Vec<String>) {
         match self {
             Self::Moco(config) => config.problems(at, out),
+            Self::Insdis(config) | Self::Cmc(config) => config.problems(at, out),
+        }
+    }
+
+    /// What a dataset of `images` makes questionable, one line each.
+    pub fn warnings(&self, images: usize) -> Vec<String> {
+        match self {
+            Self::Moco(config) => config.warnings(images),
+            Self::Insdis(config) | Self::Cmc(config) => config.warnings(images),
         }
     }
 }

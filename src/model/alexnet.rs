@@ -8,26 +8,25 @@ use burn::tensor::{Device, Tensor};
 
 use super::layers::{Conv, Linear};
 use super::norm::{BatchNorm, Pass};
-use crate::loss::unit_rows;
 
 /// Channels out, kernel, stride, padding, and whether a 3x3 stride 2 max pool follows.
 const CONVS: [(usize, usize, usize, usize, bool); 5] =
     [(48, 11, 4, 2, true), (128, 5, 1, 2, true), (192, 3, 1, 1, false), (192, 3, 1, 1, false), (128, 3, 1, 1, true)];
-const HIDDEN: usize = 2048;
-/// Side of the last map for inputs of 224x224, the only size the fully connected layers accept.
+/// Width of the two hidden layers, and of the features.
+pub const HIDDEN: usize = 2048;
+/// Side of the last map, the only one that the hidden layers accept: that of inputs of about 224x224.
 const LAST_MAP: usize = 6;
 
-/// Five convolutions and three linear layers; norm and ReLU after each but the last. Input 224x224.
+/// The backbone: five convolutions and two linear layers, norm and ReLU after each.
 #[derive(Module, Debug)]
 pub struct AlexNetHalf {
     convs: Vec<(Conv, BatchNorm)>,
     hidden: Vec<(Linear, BatchNorm)>,
-    fc: Linear,
 }
 
 impl AlexNetHalf {
     /// Zero weights (see [`super::init`]); `input_channels` is 1 for L, 2 for ab.
-    pub fn new(input_channels: usize, dim: usize, splits: usize, device: &Device) -> Self {
+    pub fn new(input_channels: usize, splits: usize, device: &Device) -> Self {
         let mut input = input_channels;
         let convs = CONVS
             .iter()
@@ -40,14 +39,26 @@ impl AlexNetHalf {
         let hidden = [input * LAST_MAP * LAST_MAP, HIDDEN]
             .map(|width| (Linear::new(width, HIDDEN, true, device), BatchNorm::new(HIDDEN, splits, device)))
             .into();
-        Self { convs, hidden, fc: Linear::new(HIDDEN, dim, true, device) }
+        Self { convs, hidden }
     }
 
-    /// Layers 1-5 (convolution blocks, `[n, c, h, w]`), 6-7 (hidden, `[n, 2048]`) and 8 (unit rows, `[n, d]`).
+    /// True for the side lengths of inputs that the hidden layers accept.
+    pub fn accepts(side: usize) -> bool {
+        let after = |side: usize, kernel: usize, stride: usize, padding: usize| {
+            (side + 2 * padding).checked_sub(kernel).map(|room| room / stride + 1)
+        };
+        let last = CONVS.iter().try_fold(side, |side, &(_, kernel, stride, padding, pool)| {
+            let side = after(side, kernel, stride, padding)?;
+            if pool { after(side, 3, 2, 0) } else { Some(side) }
+        });
+        last == Some(LAST_MAP)
+    }
+
+    /// Layers 1-5 (convolution blocks, `[n, c, h, w]`) and 6-7 (hidden, `[n, 2048]`).
     ///
     /// # Shapes
-    /// - input `[n, c, 224, 224]`
-    pub fn taps(&self, mut x: Tensor<4>, pass: &mut Pass) -> (Vec<Tensor<4>>, Vec<Tensor<2>>, Tensor<2>) {
+    /// - input `[n, c, 224, 224]`, or another side that [`AlexNetHalf::accepts`]
+    pub fn forward(&self, mut x: Tensor<4>, pass: &mut Pass) -> (Vec<Tensor<4>>, Vec<Tensor<2>>) {
         let mut maps = Vec::new();
         for ((conv, bn), (.., pool)) in self.convs.iter().zip(CONVS) {
             x = relu(bn.forward(conv.forward(x), pass));
@@ -62,6 +73,23 @@ impl AlexNetHalf {
             row = relu(bn.forward(linear.forward(row), pass));
             hidden.push(row.clone());
         }
-        (maps, hidden, unit_rows(self.fc.forward(row)))
+        (maps, hidden)
+    }
+
+    /// All norms in the order in which a forward meets them.
+    pub fn norms(&mut self) -> Vec<&mut BatchNorm> {
+        let Self { convs, hidden } = self;
+        convs.iter_mut().map(|(_, bn)| bn).chain(hidden.iter_mut().map(|(_, bn)| bn)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AlexNetHalf;
+
+    #[test]
+    fn only_sides_with_the_right_last_map_are_accepted() {
+        assert!(AlexNetHalf::accepts(224) && AlexNetHalf::accepts(227));
+        assert!(![1, 10, 32, 96, 192, 256].into_iter().any(AlexNetHalf::accepts));
     }
 }

@@ -4,7 +4,8 @@ use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::encoder::Encoder;
+use super::alexnet::{self, AlexNetHalf};
+use super::encoder::{Backbone, Encoder};
 use super::head::Head;
 use super::init;
 use super::resnet::{BlockKind, ResNetConfig, Stem};
@@ -23,6 +24,8 @@ pub enum ModelName {
     Resnet101,
     /// Bottleneck blocks 2-2-2-2, 2048 features: what Un-Mix's SwAV program for CIFAR calls "resnet18".
     Resnet26b,
+    /// Half-width AlexNet, 2048 features, for views of 224x224; `width`, `stem` and `stem_channels` do not apply.
+    AlexnetHalf,
 }
 
 /// The projection head.
@@ -65,6 +68,9 @@ pub struct ModelConfig {
     pub stem_channels: usize,
     /// The projection head.
     pub head: HeadConfig,
+    /// Two nets of this shape, one for the first channel of the colour space and one for the other two: CMC, and only CMC.
+    /// Left out: what the method needs.
+    pub split_views: Option<bool>,
     /// SplitBN groups: on one device they stand for the devices over which batch norm statistics are separate. 1 is plain batch
     /// norm, with which MoCo on one device leaks (the query and its key share their statistics).
     pub bn_splits: usize,
@@ -78,41 +84,47 @@ impl Default for ModelConfig {
             stem: Stem::Cifar,
             stem_channels: 64,
             head: HeadConfig::default(),
+            split_views: None,
             bn_splits: 8,
         }
     }
 }
 
 impl ModelConfig {
-    /// The shape of the backbone.
-    pub fn resnet(&self) -> ResNetConfig {
+    /// The shape of the residual net for images of `input_channels`; `None` for AlexNet.
+    pub fn resnet(&self, input_channels: usize) -> Option<ResNetConfig> {
         let (block, layers) = match self.name {
             ModelName::Resnet18 => (BlockKind::Basic, [2, 2, 2, 2]),
             ModelName::Resnet34 => (BlockKind::Basic, [3, 4, 6, 3]),
             ModelName::Resnet50 => (BlockKind::Bottleneck, [3, 4, 6, 3]),
             ModelName::Resnet101 => (BlockKind::Bottleneck, [3, 4, 23, 3]),
             ModelName::Resnet26b => (BlockKind::Bottleneck, [2, 2, 2, 2]),
+            ModelName::AlexnetHalf => return None,
         };
         let planes = [64.0, 128.0, 256.0, 512.0].map(|p| ((p * self.width).round() as usize).max(1));
-        ResNetConfig {
+        Some(ResNetConfig {
             block,
             stem: self.stem,
-            input_channels: 3,
+            input_channels,
             stem_channels: self.stem_channels,
             planes,
             layers,
             bn_splits: self.bn_splits,
-        }
+        })
     }
 
-    /// The encoder with its initial weights, a pure function of the seed and `role` ("query" for the net that is trained).
-    pub fn init(&self, seed: u64, role: &str, device: &Device) -> Encoder {
-        let resnet = self.resnet();
-        let fc = match self.head.name {
-            HeadName::Linear => Head::linear(resnet.features(), self.head.dim, device),
-            HeadName::Mlp => Head::mlp(resnet.features(), self.head.dim, device),
+    /// The encoder of images of `input_channels` with its initial weights, a pure function of the seed and `role` ("query" for the net that
+    /// is trained).
+    pub fn init(&self, input_channels: usize, seed: u64, role: &str, device: &Device) -> Encoder {
+        let (backbone, features) = match self.resnet(input_channels) {
+            Some(resnet) => (Backbone::ResNet(resnet.init(device)), resnet.features()),
+            None => (Backbone::AlexNet(AlexNetHalf::new(input_channels, self.bn_splits, device)), alexnet::HIDDEN),
         };
-        init::randomise(Encoder { backbone: resnet.init(device), fc }, seed, role)
+        let fc = match self.head.name {
+            HeadName::Linear => Head::linear(features, self.head.dim, device),
+            HeadName::Mlp => Head::mlp(features, self.head.dim, device),
+        };
+        init::randomise(Encoder { backbone, fc }, seed, role)
     }
 
     /// One line per value out of range.

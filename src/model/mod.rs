@@ -6,6 +6,7 @@ pub mod alexnet;
 pub mod config;
 pub mod ema;
 pub mod encoder;
+pub mod frozen;
 pub mod head;
 pub mod init;
 pub mod layers;
@@ -14,6 +15,7 @@ pub mod resnet;
 pub mod state;
 
 pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
-pub use encoder::{Encoder, Taps};
+pub use encoder::{Backbone, Encoder, Taps};
+pub use frozen::Frozen;
 pub use norm::{BatchNorm, BatchStats, Pass};
 pub use state::StateDict;

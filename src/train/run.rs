@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{Extraction, extract};
 use crate::eval::knn::{KnnConfig, classify};
 use crate::method::{Method, Outcome};
-use crate::model::{Encoder, StateDict};
+use crate::model::{Frozen, StateDict};
 use crate::optim::Sgd;
 use crate::report::preview;
 
@@ -100,7 +100,11 @@ impl Session {
         let length = Length::of(&self.config, self.train.len())?;
         let upload = self.upload();
         upload.check(self.config.data.batch)?;
+        self.check_memory()?;
         self.announce(running, length)?;
+        for message in self.config.method.warnings(self.train.len()) {
+            self.sinks.on(&Event::Warning { message })?;
+        }
         if running.state.step == 0 {
             running.state.untrained = self.measure(&running.method.encoder())?;
         }
@@ -196,7 +200,7 @@ impl Session {
 
     fn start(&self, checkpoint: Option<Checkpoint>) -> Result<Running> {
         let config = &self.config;
-        let mut method = config.method.init(&config.model, config.seed, &self.device.device);
+        let mut method = config.method.init(&self.device.setup(&config.model, self.train.len(), config.seed));
         let mut optimizer = Sgd::new(config.optim.clone());
         let state = match checkpoint {
             None => State::start(config.method.name()),
@@ -238,7 +242,7 @@ impl Session {
             step: run.state.step,
             steps: length.steps,
             epochs: length.epochs(),
-            parameters: crate::model::state::parameters(&run.method.encoder()),
+            parameters: run.method.encoder().parameters(),
         })
     }
 
@@ -306,6 +310,21 @@ impl Session {
         Ok(Ended::Finished(Box::new(summary)))
     }
 
+    /// Checks that the device can hold the memory of negatives in one tensor.
+    fn check_memory(&self) -> Result<()> {
+        let (rows, dim) = (self.config.method.memory_rows(self.train.len()), self.config.model.head.dim);
+        let (bytes, limit) = (4 * (rows * dim) as u64, self.device.info.largest_tensor().unwrap_or(u64::MAX));
+        if bytes <= limit {
+            return Ok(());
+        }
+        let what = format!(
+            "the memory of {rows} rows of width {dim} has {} MiB, but the device holds at most {} MiB in a tensor",
+            bytes >> 20,
+            limit >> 20
+        );
+        Err(Error::input(what).hint("use a smaller memory or width (`model.head.dim`), or a device without that limit (cpu, cuda)"))
+    }
+
     fn upload(&self) -> Upload {
         Upload {
             target: self.device.target(),
@@ -316,7 +335,7 @@ impl Session {
     }
 
     /// kNN of the encoder, if there are labels and test images.
-    fn measure(&self, encoder: &Encoder) -> Result<Option<Knn>> {
+    fn measure(&self, encoder: &Frozen) -> Result<Option<Knn>> {
         let Some(test) = self.test.as_ref().filter(|_| self.config.eval.enabled) else { return Ok(None) };
         let how = Extraction {
             transform: Arc::new(self.config.views.eval_recipe()),
@@ -338,7 +357,7 @@ const VELOCITY: &str = "velocity.";
 /// # Errors
 /// Unlabelled data, or data of one class, for which the result would say nothing.
 pub fn knn(
-    encoder: &Encoder,
+    encoder: &Frozen,
     bank: &Arc<dyn Source>,
     queries: &Arc<dyn Source>,
     how: &Extraction,
@@ -355,8 +374,13 @@ pub fn knn(
         all.ok_or_else(|| Error::input("kNN needs a label for every image").hint("set eval.enabled=false to train without it"))
     };
     let (known, truth) = (labels(&bank.labels)?, labels(&queries.labels)?);
-    let votes = |layer| classify(bank.layer(layer), queries.layer(layer), &known, classes, config);
-    let other_layer = 13 - config.layer;
+    let votes = |layer: usize| classify(bank.layer(layer), queries.layer(layer), &known, classes, config);
+    let (features, embedding) = (encoder.layers() - 1, encoder.layers());
+    let other_layer = if config.layer == embedding { features } else { embedding };
+    if ![features, embedding].contains(&config.layer) {
+        return Err(Error::input(format!("`eval.knn.layer` is {}, this encoder has {features} and {embedding}", config.layer))
+            .hint(format!("{features}: the features, {embedding}: the embedding")));
+    }
     let (main, other) = (votes(config.layer), votes(other_layer));
     Ok(Knn {
         k: config.k.min(known.len()),

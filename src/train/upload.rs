@@ -40,7 +40,12 @@ impl Upload {
                 inverse: Tensor::from_data(TensorData::new(inverse, [*own]), &self.target.device),
             }
         });
-        Inputs { views, mixed, position: Position { seed: self.seed, epoch: *epoch, step: *step } }
+        Inputs {
+            views,
+            mixed,
+            images: batch.index[..*own].to_vec(),
+            position: Position { seed: self.seed, epoch: *epoch, step: *step },
+        }
     }
 
     /// How the bytes of `images` views become images.

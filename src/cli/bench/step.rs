@@ -79,7 +79,7 @@ impl Step {
             temperature: 0.2,
             ..MocoConfig::default()
         };
-        let mut method = MethodConfig::Moco(config).init(&model, 1, &opened.device);
+        let mut method = MethodConfig::Moco(config).init(&opened.setup(&model, self.batch, 1));
         let mut optimizer = Sgd::new(SgdConfig::default());
         let views: Vec<Tensor<4>> = (0..2).map(|view| self.images(view, &opened.device)).collect();
 
@@ -159,7 +159,8 @@ fn one_step(method: &mut dyn Method, optimizer: &mut Sgd, views: Vec<Tensor<4>>,
         mark = Instant::now();
         Ok(())
     };
-    let outcome = method.step(Inputs { views, mixed: None, position: Position { seed: 1, epoch: 0, step } });
+    let images = (0..views[0].dims()[0] as u32).collect();
+    let outcome = method.step(Inputs { views, mixed: None, images, position: Position { seed: 1, epoch: 0, step } });
     border(&mut times)?;
     let gradients = outcome.loss.backward();
     border(&mut times)?;

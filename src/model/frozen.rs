@@ -1,0 +1,55 @@
+//! What a method has trained, as it is evaluated and exported.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+use super::encoder::Encoder;
+use super::norm::Pass;
+use crate::loss::unit_rows;
+
+/// One encoder of the whole input, or CMC's two, each of its own channels. Without graph.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    /// Name in a checkpoint, channels of the input, net.
+    pub parts: Vec<(&'static str, Range<usize>, Encoder)>,
+}
+
+/// Features of a batch; those of several nets stand beside each other.
+#[derive(Debug, Clone)]
+pub struct FrozenRows {
+    /// What the heads get, unit rows `[n, f]`.
+    pub features: Tensor<2>,
+    /// The embeddings, unit rows `[n, d]`.
+    pub embedding: Tensor<2>,
+}
+
+impl Frozen {
+    /// A single net.
+    pub fn one(name: &'static str, encoder: Encoder) -> Self {
+        Self { parts: vec![(name, 0..3, encoder)] }
+    }
+
+    /// Features by the running statistics.
+    ///
+    /// # Shapes
+    /// - `images` `[n, 3, h, w]`, normalised
+    pub fn rows(&self, images: Tensor<4>) -> FrozenRows {
+        let taps = self.parts.iter().map(|(_, channels, encoder)| {
+            let part = images.clone().narrow(1, channels.start, channels.len());
+            encoder.taps(part, &mut Pass::Eval)
+        });
+        let (features, embeddings): (Vec<_>, Vec<_>) = taps.map(|taps| (taps.features(), taps.embedding)).unzip();
+        FrozenRows { features: unit_rows(Tensor::cat(features, 1)), embedding: unit_rows(Tensor::cat(embeddings, 1)) }
+    }
+
+    /// Number of trained values in all nets.
+    pub fn parameters(&self) -> u64 {
+        self.parts.iter().map(|(.., encoder)| super::state::parameters(encoder)).sum()
+    }
+
+    /// Number of the embedding's layer; the one before it are the features.
+    pub fn layers(&self) -> usize {
+        self.parts.first().map_or(0, |(.., encoder)| encoder.layers())
+    }
+}
