@@ -5,6 +5,8 @@ mod common;
 
 #[path = "fixtures/augment_checks.rs"]
 mod augment_checks;
+#[path = "fixtures/bank_checks.rs"]
+mod bank_checks;
 #[path = "fixtures/bbox_checks.rs"]
 mod bbox_checks;
 #[path = "fixtures/colour_checks.rs"]
