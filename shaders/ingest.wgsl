@@ -14,8 +14,14 @@ alias Stored = {{ stored }};
 alias Value = {{ value }};
 const WORKGROUP: u32 = {{ workgroup_size }}u;
 const LANES: u32 = {{ lanes }}u;
-// 0: affine in the bytes. 1: Lab.
+// The space's Curve in src/kernel/colour.rs, one of those below.
 const CURVE: u32 = {{ curve }}u;
+const CURVE_AFFINE: u32 = 0u;
+const CURVE_LIGHT: u32 = 1u;
+const CURVE_LAB: u32 = 2u;
+const CURVE_LUV: u32 = 3u;
+const CURVE_HSV: u32 = 4u;
+const CURVE_HED: u32 = 5u;
 
 struct Info {
     images: u32,   // n
@@ -28,24 +34,79 @@ struct Info {
 @group(0) @binding(2) var<storage, read_write> images: array<Stored>;
 @group(0) @binding(3) var<storage, read_write> info: Info;
 
+struct Pixel {
+    a: Value,
+    b: Value,
+    c: Value,
+}
+
 // Row `c` of the matrix, applied to a pixel.
 fn matrix_row(c: u32, r: Value, g: Value, b: Value) -> Value {
     let w = c * 4u;
     return constants[w] * r + constants[w + 1u] * g + constants[w + 2u] * b + constants[w + 3u];
 }
 
-// Linear light of sRGB bytes.
-fn linear(bytes: Value) -> Value {
+// What the matrix takes of sRGB bytes: linear light, optical density in units of the darkest, or the bytes.
+fn input(bytes: Value) -> Value {
     let unit = bytes / 255.0;
-    return select(pow((unit + 0.055) / 1.055, Value(2.4)), unit / 12.92, unit <= Value(0.04045));
+    if (CURVE == CURVE_LIGHT || CURVE == CURVE_LAB || CURVE == CURVE_LUV) {
+        return select(pow((unit + 0.055) / 1.055, Value(2.4)), unit / 12.92, unit <= Value(0.04045));
+    }
+    if (CURVE == CURVE_HED) {
+        return log(max(unit, Value(1e-6))) / -13.815510557964274;
+    }
+    return bytes;
 }
 
-// Lab's curve of X, Y or Z over white: a cube root, and a line below the knee. One Newton step mends the last bits of `pow`.
-fn lab_curve(t: Value) -> Value {
+// Cube root of numbers above the knee of Lab and LUV. One Newton step mends the last bits of `pow`.
+fn cube_root(t: Value) -> Value {
     let safe = max(t, Value(0.008856));
     let near = pow(safe, Value(1.0 / 3.0));
-    let root = near - (near * near * near - safe) / (3.0 * near * near);
-    return select(7.787 * t + 16.0 / 116.0, root, t > Value(0.008856));
+    return near - (near * near * near - safe) / (3.0 * near * near);
+}
+
+// Lab's curve of X, Y or Z over white: a cube root, and a line below the knee.
+fn lab_curve(t: Value) -> Value {
+    return select(7.787 * t + 16.0 / 116.0, cube_root(t), t > Value(0.008856));
+}
+
+fn luv(p: Pixel) -> Pixel {
+    let lightness = select(903.3 * p.b, 116.0 * cube_root(p.b) - 16.0, p.b > Value(0.008856));
+    // The least of any other colour than black is 1e-3.
+    let sum = max(p.a + 15.0 * p.b + 3.0 * p.c, Value(1e-6));
+    let white = 0.95047 + 15.0 + 3.0 * 1.08883;
+    let u = 4.0 * p.a / sum - 4.0 * 0.95047 / white;
+    let v = 9.0 * p.b / sum - 9.0 / white;
+    return Pixel(lightness, lightness * u, lightness * v);
+}
+
+// Of bytes, which are whole numbers: comparisons are exact and a difference is 0 or at least 1. Grey, whose channels all are the largest,
+// falls to red's sector and there to hue 0.
+fn hsv(p: Pixel) -> Pixel {
+    let top = max(max(p.a, p.b), p.c);
+    let spread = top - min(min(p.a, p.b), p.c);
+    let divisor = max(spread, Value(1.0));
+    let around = (p.b - p.c) / divisor;
+    let red = select(around, around + 6.0, around < Value(0.0));
+    let green = (p.c - p.a) / divisor + 2.0;
+    let blue = (p.a - p.b) / divisor + 4.0;
+    let hue = select(select(blue, green, p.b == top), red, p.a == top);
+    return Pixel(hue, spread / max(top, Value(1.0)), top);
+}
+
+// What follows the matrix: the table of Constants in src/kernel/colour.rs.
+fn curved(p: Pixel) -> Pixel {
+    if (CURVE == CURVE_LAB) {
+        let y = lab_curve(p.b);
+        return Pixel(y, lab_curve(p.a) - y, y - lab_curve(p.c));
+    }
+    if (CURVE == CURVE_LUV) {
+        return luv(p);
+    }
+    if (CURVE == CURVE_HSV) {
+        return hsv(p);
+    }
+    return Pixel(max(p.a, Value(0.0)), max(p.b, Value(0.0)), max(p.c, Value(0.0)));
 }
 
 @compute @workgroup_size({{ workgroup_size }}, 1, 1)
@@ -60,23 +121,18 @@ fn main(
         return;
     }
     let pixel = at * LANES;
-    var r = {{ read }}(first_byte(image, 0u, pixel, info.plane));
-    var g = {{ read }}(first_byte(image, 1u, pixel, info.plane));
-    var b = {{ read }}(first_byte(image, 2u, pixel, info.plane));
-    let out = image * 3u * info.vectors + at;
-    if (CURVE == 0u) {
-        images[out] = Stored(matrix_row(0u, r, g, b));
-        images[out + info.vectors] = Stored(matrix_row(1u, r, g, b));
-        images[out + 2u * info.vectors] = Stored(matrix_row(2u, r, g, b));
-        return;
+    let r = input({{ read }}(first_byte(image, 0u, pixel, info.plane)));
+    let g = input({{ read }}(first_byte(image, 1u, pixel, info.plane)));
+    let b = input({{ read }}(first_byte(image, 2u, pixel, info.plane)));
+    var p = Pixel(matrix_row(0u, r, g, b), matrix_row(1u, r, g, b), matrix_row(2u, r, g, b));
+    if (CURVE != CURVE_AFFINE && CURVE != CURVE_LIGHT) {
+        p = curved(p);
+        p.a = p.a * constants[12] + constants[15];
+        p.b = p.b * constants[13] + constants[16];
+        p.c = p.c * constants[14] + constants[17];
     }
-    r = linear(r);
-    g = linear(g);
-    b = linear(b);
-    let x = lab_curve(matrix_row(0u, r, g, b));
-    let y = lab_curve(matrix_row(1u, r, g, b));
-    let z = lab_curve(matrix_row(2u, r, g, b));
-    images[out] = Stored(y * constants[12] + constants[15]);
-    images[out + info.vectors] = Stored((x - y) * constants[13] + constants[16]);
-    images[out + 2u * info.vectors] = Stored((y - z) * constants[14] + constants[17]);
+    let out = image * 3u * info.vectors + at;
+    images[out] = Stored(p.a);
+    images[out + info.vectors] = Stored(p.b);
+    images[out + 2u * info.vectors] = Stored(p.c);
 }

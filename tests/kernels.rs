@@ -6,6 +6,7 @@ mod common;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use unmix::device::Opened;
+use unmix::kernel::colour::Curve;
 use unmix::kernel::inputs::Target;
 use unmix::kernel::mix::{reference, split::mix_parts};
 use unmix::kernel::{ByteLayout, ColorSpace, Ingest, KernelPath, Normalization, Op, ingest, ingest_mix, mix, poison_outputs};
@@ -254,7 +255,7 @@ fn batches_in_parts_are_those_in_one() {
 #[test]
 fn a_batch_above_the_binding_limit_goes_in_parts() {
     const LIMIT: u64 = 128 << 20;
-    let how = Ingest::new([240, 224, 224], imagenet(ColorSpace::Rgb));
+    let how = Ingest::new([240, 224, 224], Normalization::of(ColorSpace::Rgb));
     let bytes: Vec<u8> = (0..how.bytes()).map(|at| (at * 7 + at / 150_528 * 31) as u8).collect();
     let rows = |keep: usize| (0..240).map(|i| if i < keep { Row::blend(239 - i as u32, 0.25) } else { Row::default() }).collect();
     let plan = MixturePlan { stages: vec![Stage { passes: vec![rows(4)] }], keep: 4 };
@@ -276,9 +277,11 @@ fn a_batch_above_the_binding_limit_goes_in_parts() {
     });
 }
 
-fn imagenet(space: ColorSpace) -> Normalization {
-    let (mean, std) = space.normalization();
-    Normalization { space, mean: mean.map(|v| v as f32), std: std.map(|v| v as f32) }
+/// The space's own constants, or some that make values of the size of an input.
+fn normalization(space: ColorSpace) -> Normalization {
+    let scale = if space == ColorSpace::Luv { 100.0 } else { 1.0 };
+    let some = Normalization { space, mean: [0.5, 0.125, -0.0625].map(|v| v * scale), std: [0.25, 0.375, 0.5].map(|v| v * scale) };
+    if space.normalization().is_some() { Normalization::of(space) } else { some }
 }
 
 /// A random ingest with its bytes.
@@ -286,7 +289,7 @@ fn random_bytes(case: u64, space: ColorSpace) -> (Vec<u8>, Ingest) {
     let mut draw = stream(1_000_000 + case);
     let (n, h, w) = (1 + draw.below(4) as usize, pick(&mut draw, &[1, 2, 3, 5, 8, 13]), pick(&mut draw, &[1, 3, 4, 7, 8, 33]));
     let layout = pick(&mut draw, &[ByteLayout::Chw, ByteLayout::Hwc]);
-    let how = Ingest { layout, ..Ingest::new([n, h, w], imagenet(space)) };
+    let how = Ingest { layout, ..Ingest::new([n, h, w], normalization(space)) };
     ((0..how.bytes()).map(|_| draw.below(256) as u8).collect(), how)
 }
 
@@ -294,12 +297,16 @@ fn random_bytes(case: u64, space: ColorSpace) -> (Vec<u8>, Ingest) {
 fn bytes_become_the_images_of_the_reference() {
     on_all_paths(|opened, path| {
         common::asserting_path(Op::Ingest, path, || {
-            for case in 0..600 {
-                // RGB and YCbCr are a few products of rounded constants, of sums below 8: 12 roundings. Lab's two powers are as good as the
-                // device's `pow`; the golden numbers allow 1e-4.
-                let (space, most) =
-                    [(ColorSpace::Rgb, 12.0 * U * 8.0), (ColorSpace::YCbCr, 12.0 * U * 8.0), (ColorSpace::Lab, 1e-4)]
-                        [case as usize % 3];
+            for case in 0..1200 {
+                let space = ColorSpace::ALL[case as usize % 12];
+                // Affine spaces are a few products of rounded constants, of sums below 8: 12 roundings. The others divide, or take powers
+                // and logarithms that are as good as the device's; the golden numbers allow 1e-4 of Lab's view and 1e-5 of the rest, here
+                // divided by a quarter.
+                let most = match space.curve() {
+                    Curve::Affine => 12.0 * U * 8.0,
+                    Curve::Lab | Curve::Luv => 1e-4,
+                    Curve::Light | Curve::Hsv | Curve::Hed => 4e-5,
+                };
                 let (bytes, how) = random_bytes(case, space);
                 let got = common::values(ingest(&bytes, &how, &opened.device, path));
                 let want = unmix::kernel::ingest::reference::ingest(&bytes, &how);
@@ -321,8 +328,8 @@ fn bytes_become_half_precision_images() {
                 eprintln!("{} {}: no {dtype:?}", opened.info.name, path.name());
                 continue;
             }
-            for case in 0..60 {
-                let (bytes, how) = random_bytes(case, [ColorSpace::Rgb, ColorSpace::YCbCr, ColorSpace::Lab][case as usize % 3]);
+            for case in 0..120 {
+                let (bytes, how) = random_bytes(case, ColorSpace::ALL[case as usize % 12]);
                 let images = ingest(&bytes, &Ingest { dtype, ..how }, &opened.device, path);
                 assert_eq!(images.dtype(), dtype);
                 let got = common::values(images.cast(FloatDType::F32));
@@ -350,7 +357,7 @@ fn ingest_and_mix_in_one_pass_are_those_in_two() {
                 let mut draw = stream(2_000_000 + case);
                 let (_, [t, _, h, w], plan) = random(case);
                 let layout = pick(&mut draw, &[ByteLayout::Chw, ByteLayout::Hwc]);
-                let how = Ingest { layout, ..Ingest::new([t, h, w], imagenet(ColorSpace::Rgb)) };
+                let how = Ingest { layout, ..Ingest::new([t, h, w], Normalization::of(ColorSpace::Rgb)) };
                 let bytes: Vec<u8> = (0..how.bytes()).map(|_| draw.below(256) as u8).collect();
                 let got = common::values(ingest_mix(&bytes, &how, &plan, &opened.device, path));
                 let images = unmix::kernel::ingest::reference::ingest(&bytes, &how);

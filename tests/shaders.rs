@@ -3,7 +3,7 @@
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Expression, Literal, Module, StorageAccess, TypeInner};
-use unmix::kernel::colour::CONSTANT_WORDS;
+use unmix::kernel::colour::{CONSTANT_WORDS, Curve};
 use unmix::kernel::shader::{INGEST, INGEST_MIX, Instance, MIX, RUN, Shader, WORKGROUP};
 use unmix::mixture::{Kind, ROW_LAYOUT, ROW_WORDS};
 
@@ -13,7 +13,7 @@ fn instances() -> Vec<Instance> {
     for lanes in [1, 4] {
         for half in [false, true] {
             for channels_last in [false, true] {
-                for curve in [0, 1] {
+                for curve in Curve::ALL {
                     all.extend((1..=RUN).map(|run| Instance { lanes, half, channels_last, run, curve }));
                 }
             }
@@ -116,7 +116,7 @@ fn every_instance_parses_validates_and_has_the_bindings_that_the_host_passes() {
 }
 
 #[test]
-fn the_constants_of_the_texts_are_those_of_the_row_table() {
+fn the_constants_of_the_texts_are_those_of_the_tables() {
     for shader in [MIX, INGEST_MIX] {
         for instance in instances() {
             let module = module(&shader, &instance);
@@ -131,7 +131,14 @@ fn the_constants_of_the_texts_are_those_of_the_row_table() {
             assert_eq!(constant(&module, "WORKGROUP") as usize, WORKGROUP);
         }
     }
-    assert_eq!(constant(&module(&INGEST, &instances()[0]), "WORKGROUP") as usize, WORKGROUP);
+    for instance in instances() {
+        let module = module(&INGEST, &instance);
+        assert_eq!(constant(&module, "WORKGROUP") as usize, WORKGROUP);
+        assert_eq!(constant(&module, "CURVE"), instance.curve as u32);
+        for curve in Curve::ALL {
+            assert_eq!(constant(&module, &format!("CURVE_{}", format!("{curve:?}").to_uppercase())), curve as u32);
+        }
+    }
 }
 
 /// Floats among the words are read through `bitcast<f32>`, whole numbers never are.

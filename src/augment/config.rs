@@ -40,7 +40,7 @@ pub struct ViewsConfig {
     /// Size and area of the crops.
     pub crop: CropConfig,
     /// Mean per channel, in RGB of pixel/255, else in the colour space's units. Left out: that of the recipe (CIFAR or ImageNet) or of the
-    /// colour space (CMC's).
+    /// colour space (CMC's; only `lab` and `ycbcr` have one).
     pub mean: Option<Channels>,
     /// Standard deviation per channel, likewise.
     pub std: Option<Channels>,
@@ -74,28 +74,27 @@ impl ViewsConfig {
         Recipe::new(name, (self.crop.size, self.crop.size), self.min_area(), self.crop.max_area)
     }
 
-    /// The colour space, and the mean and standard deviation by which it is normalised.
+    /// The colour space, and the mean and standard deviation by which it is normalised: none (0 and 1) where nothing gives them, which
+    /// [`problems`](Self::problems) reports.
     pub fn normalization(&self) -> Normalization {
-        let (mean, std) = self.recipe_normalization();
+        let (mean, std) = self.recipe_normalization().unwrap_or(([0.0; 3], [1.0; 3]));
         let narrow = |values: Channels| values.map(|v| v as f32);
         Normalization { space: self.color_space, mean: narrow(self.mean.unwrap_or(mean)), std: narrow(self.std.unwrap_or(std)) }
     }
 
     /// The same views with the recipe's own values written out.
     pub fn resolved(mut self) -> Self {
-        let (mean, std) = self.recipe_normalization();
+        let (mean, std) = self.recipe_normalization().unzip();
         self.crop.min_area = Some(self.min_area());
-        (self.mean, self.std) = (Some(self.mean.unwrap_or(mean)), Some(self.std.unwrap_or(std)));
+        (self.mean, self.std) = (self.mean.or(mean), self.std.or(std));
         self
     }
 
-    fn recipe_normalization(&self) -> (Channels, Channels) {
-        if self.color_space != ColorSpace::Rgb {
-            return self.color_space.normalization();
-        }
+    fn recipe_normalization(&self) -> Option<(Channels, Channels)> {
         match self.recipe {
-            RecipeName::CifarMoco | RecipeName::HtdtCifar | RecipeName::SwavCifar => CIFAR,
-            RecipeName::Swav => SWAV,
+            _ if self.color_space != ColorSpace::Rgb => self.color_space.normalization(),
+            RecipeName::CifarMoco | RecipeName::HtdtCifar | RecipeName::SwavCifar => Some(CIFAR),
+            RecipeName::Swav => Some(SWAV),
             _ => ColorSpace::Rgb.normalization(),
         }
     }
@@ -116,6 +115,13 @@ impl ViewsConfig {
                 "`{at}.crop.max_area` is {}, must be at least `{at}.crop.min_area`, {}",
                 crop.max_area,
                 self.min_area()
+            ));
+        }
+        if self.recipe_normalization().is_none() && (self.mean.is_none() || self.std.is_none()) {
+            out.push(format!(
+                "`{at}.color_space` = \"{}\" has no constants of its own: set `{at}.mean` and `{at}.std` (`unmix stats --config FILE` \
+                 computes them)",
+                self.color_space.text()
             ));
         }
         if let Some(mean) = self.mean.filter(|mean| !mean.iter().all(|v| v.is_finite())) {
@@ -164,5 +170,25 @@ mod tests {
         assert_eq!(ViewsConfig::default().normalization().mean, [0.485, 0.456, 0.406]);
         let lab = ViewsConfig { color_space: ColorSpace::Lab, ..Default::default() };
         assert_eq!(pair(&lab), ([50.0, 6.025, -6.6895], [50.0, 92.208, 101.1675]));
+    }
+
+    #[test]
+    fn a_space_without_constants_needs_them() {
+        let mut views = ViewsConfig { color_space: ColorSpace::Hsv, mean: Some([0.5; 3]), ..Default::default() };
+        // Neither the fallback nor what is written out hides that they are missing.
+        assert_eq!((views.normalization().mean, views.normalization().std), ([0.5; 3], [1.0; 3]));
+        for views in [views.clone(), views.clone().resolved()] {
+            let mut problems = Vec::new();
+            views.problems("views", &mut problems);
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert!(
+                problem.starts_with("`views.color_space` = \"hsv\" has no constants of its own: set `views.mean`"),
+                "{problem}"
+            );
+        }
+        views.std = Some([0.25; 3]);
+        let mut problems = Vec::new();
+        views.problems("views", &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
     }
 }

@@ -8,6 +8,7 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 
+use super::colour::Curve;
 use super::gpu::grid;
 
 /// Invocations of a workgroup.
@@ -58,8 +59,8 @@ pub struct Instance {
     pub channels_last: bool,
     /// Vectors per invocation of the mixing kernels, 1 to [`RUN`].
     pub run: usize,
-    /// 0 RGB and YCbCr (affine in the bytes), 1 Lab.
-    pub curve: u32,
+    /// What the conversion of colours does besides its matrix.
+    pub curve: Curve,
 }
 
 impl Instance {
@@ -69,7 +70,7 @@ impl Instance {
     /// Another type: WGSL has no bf16.
     pub fn new(lanes: usize, dtype: DType) -> Self {
         assert!(matches!(dtype, DType::F32 | DType::F16), "the path `wgsl` has f32 and f16, not {dtype:?}");
-        Self { lanes, half: dtype == DType::F16, channels_last: false, run: 1, curve: 0 }
+        Self { lanes, half: dtype == DType::F16, channels_last: false, run: 1, curve: Curve::Affine }
     }
 }
 
@@ -93,7 +94,7 @@ impl Shader {
             .register("read", if instance.lanes == 4 { "read_four" } else { "read_one" })
             .register("channels_last", instance.channels_last.to_string())
             .register("run", instance.run.to_string())
-            .register("curve", instance.curve.to_string())
+            .register("curve", (instance.curve as u32).to_string())
             .complete()
     }
 

@@ -213,9 +213,7 @@ impl MixtureBench {
 
 /// A batch of square RGB images with ImageNet's normalisation.
 fn bytes_of(n: usize, size: usize) -> Ingest {
-    let (mean, std) = ColorSpace::Rgb.normalization();
-    let norm = Normalization { space: ColorSpace::Rgb, mean: mean.map(|v| v as f32), std: std.map(|v| v as f32) };
-    Ingest::new([n, size, size], norm)
+    Ingest::new([n, size, size], Normalization::of(ColorSpace::Rgb))
 }
 
 /// Seconds of a call, until the device is idle again. What it returns is dropped outside the timed region.

@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{ByteLayout, Ingest, wgsl};
-use crate::kernel::colour::{CONSTANT_WORDS, ColorSpace};
+use crate::kernel::colour::{CONSTANT_WORDS, Curve, WHITE_UV};
 use crate::kernel::gpu::{grid, lanes, output, upload};
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::cube::{apply_row, quotient, reads_partner, size, word};
@@ -14,6 +14,10 @@ use crate::kernel::path::ran;
 use crate::kernel::shader::WORKGROUP;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::ROW_WORDS;
+
+/// u' and v' of white.
+const WHITE_U: f32 = WHITE_UV[0] as f32;
+const WHITE_V: f32 = WHITE_UV[1] as f32;
 
 /// `N` neighbouring pixels of one channel; `step` is the distance in bytes between them.
 #[cube]
@@ -73,22 +77,81 @@ fn matrix_row<N: Size>(
         + Vector::new(constants[w + 3])
 }
 
-/// Linear light of sRGB bytes.
+/// What the matrix takes of sRGB bytes: linear light, optical density in units of the darkest, or the bytes.
 #[cube]
-fn linear<N: Size>(bytes: Vector<f32, N>) -> Vector<f32, N> {
+fn input<N: Size>(bytes: Vector<f32, N>, #[comptime] curve: Curve) -> Vector<f32, N> {
     let unit = bytes / Vector::new(255.0f32);
-    let curve = ((unit + Vector::new(0.055f32)) / Vector::new(1.055f32)).powf(Vector::new(2.4f32));
-    select_many(unit.less_equal(&Vector::new(0.04045f32)), unit / Vector::new(12.92f32), curve)
+    if comptime!(curve.of_light()) {
+        let light = ((unit + Vector::new(0.055f32)) / Vector::new(1.055f32)).powf(Vector::new(2.4f32));
+        select_many(unit.less_equal(&Vector::new(0.04045f32)), unit / Vector::new(12.92f32), light)
+    } else if comptime!(curve == Curve::Hed) {
+        max(unit, Vector::new(1e-6f32)).ln() / Vector::new(-13.815511f32)
+    } else {
+        bytes
+    }
 }
 
-/// Lab's curve of X, Y or Z over white: a cube root, and a line below the knee. One Newton step mends the last bits of `powf`.
+/// Cube root of numbers above the knee of Lab and LUV. One Newton step mends the last bits of `powf`.
+#[cube]
+fn cube_root<N: Size>(t: Vector<f32, N>) -> Vector<f32, N> {
+    let safe = max(t, Vector::new(0.008856f32));
+    let near = safe.powf(Vector::new(1.0f32 / 3.0f32));
+    near - (near * near * near - safe) / (Vector::new(3.0f32) * near * near)
+}
+
+/// Lab's curve of X, Y or Z over white: a cube root, and a line below the knee.
 #[cube]
 fn lab_curve<N: Size>(t: Vector<f32, N>) -> Vector<f32, N> {
-    let knee = Vector::new(0.008856f32);
-    let safe = select_many(t.greater_than(&knee), t, knee);
-    let near = safe.powf(Vector::new(1.0f32 / 3.0f32));
-    let root = near - (near * near * near - safe) / (Vector::new(3.0f32) * near * near);
-    select_many(t.greater_than(&knee), root, Vector::new(7.787f32) * t + Vector::new(16.0f32 / 116.0f32))
+    let line = Vector::new(7.787f32) * t + Vector::new(16.0f32 / 116.0f32);
+    select_many(t.greater_than(&Vector::new(0.008856f32)), cube_root::<N>(t), line)
+}
+
+#[cube]
+fn luv<N: Size>(x: Vector<f32, N>, y: Vector<f32, N>, z: Vector<f32, N>) -> (Vector<f32, N>, Vector<f32, N>, Vector<f32, N>) {
+    let root = Vector::new(116.0f32) * cube_root::<N>(y) - Vector::new(16.0f32);
+    let lightness = select_many(y.greater_than(&Vector::new(0.008856f32)), root, Vector::new(903.3f32) * y);
+    // The least of any other colour than black is 1e-3.
+    let sum = max(x + Vector::new(15.0f32) * y + Vector::new(3.0f32) * z, Vector::new(1e-6f32));
+    let u = Vector::new(4.0f32) * x / sum - Vector::new(WHITE_U);
+    let v = Vector::new(9.0f32) * y / sum - Vector::new(WHITE_V);
+    (lightness, lightness * u, lightness * v)
+}
+
+/// Of bytes, which are whole numbers: comparisons are exact and a difference is 0 or at least 1. Grey, whose channels all are the
+/// largest, falls to red's sector and there to hue 0.
+#[cube]
+fn hsv<N: Size>(r: Vector<f32, N>, g: Vector<f32, N>, b: Vector<f32, N>) -> (Vector<f32, N>, Vector<f32, N>, Vector<f32, N>) {
+    let one = Vector::new(1.0f32);
+    let top = max(max(r, g), b);
+    let spread = top - min(min(r, g), b);
+    let divisor = max(spread, one);
+    let around = (g - b) / divisor;
+    let red = select_many(around.less_than(&Vector::new(0.0f32)), around + Vector::new(6.0f32), around);
+    let green = (b - r) / divisor + Vector::new(2.0f32);
+    let blue = (r - g) / divisor + Vector::new(4.0f32);
+    let hue = select_many(r.equal(&top), red, select_many(g.equal(&top), green, blue));
+    (hue, spread / max(top, one), top)
+}
+
+/// What follows the matrix: the table of [`Constants`](crate::kernel::colour::Constants).
+#[cube]
+fn curved<N: Size>(
+    a: Vector<f32, N>,
+    b: Vector<f32, N>,
+    c: Vector<f32, N>,
+    #[comptime] curve: Curve,
+) -> (Vector<f32, N>, Vector<f32, N>, Vector<f32, N>) {
+    if comptime!(curve == Curve::Lab) {
+        let y = lab_curve::<N>(b);
+        (y, lab_curve::<N>(a) - y, y - lab_curve::<N>(c))
+    } else if comptime!(curve == Curve::Luv) {
+        luv::<N>(a, b, c)
+    } else if comptime!(curve == Curve::Hsv) {
+        hsv::<N>(a, b, c)
+    } else {
+        let none = Vector::new(0.0f32);
+        (max(a, none), max(b, none), max(c, none))
+    }
 }
 
 #[cube(launch_unchecked)]
@@ -98,7 +161,7 @@ fn ingest_kernel<F: Float, N: Size>(
     images: &mut [Vector<F, N>],
     info: &[u32],
     #[comptime] step: usize,
-    #[comptime] lab: bool,
+    #[comptime] curve: Curve,
     #[define(F)] _dtype: ElemType,
 ) {
     let plane = info[1] as usize;
@@ -109,24 +172,22 @@ fn ingest_kernel<F: Float, N: Size>(
         terminate!();
     }
     let pixel = at * N::value();
-    let r = read::<N>(words, image, 0usize, pixel, plane, step);
-    let g = read::<N>(words, image, 1usize, pixel, plane, step);
-    let b = read::<N>(words, image, 2usize, pixel, plane, step);
+    let r = input::<N>(read::<N>(words, image, 0usize, pixel, plane, step), curve);
+    let g = input::<N>(read::<N>(words, image, 1usize, pixel, plane, step), curve);
+    let b = input::<N>(read::<N>(words, image, 2usize, pixel, plane, step), curve);
+    let x = matrix_row::<N>(constants, 0usize, r, g, b);
+    let y = matrix_row::<N>(constants, 1usize, r, g, b);
+    let z = matrix_row::<N>(constants, 2usize, r, g, b);
     let out = image * 3 * vectors + at;
-    if comptime!(lab) {
-        let r = linear::<N>(r);
-        let g = linear::<N>(g);
-        let b = linear::<N>(b);
-        let x = lab_curve::<N>(matrix_row::<N>(constants, 0usize, r, g, b));
-        let y = lab_curve::<N>(matrix_row::<N>(constants, 1usize, r, g, b));
-        let z = lab_curve::<N>(matrix_row::<N>(constants, 2usize, r, g, b));
-        images[out] = Vector::cast_from(y * Vector::new(constants[12]) + Vector::new(constants[15]));
-        images[out + vectors] = Vector::cast_from((x - y) * Vector::new(constants[13]) + Vector::new(constants[16]));
-        images[out + 2 * vectors] = Vector::cast_from((y - z) * Vector::new(constants[14]) + Vector::new(constants[17]));
+    if comptime!(curve.ends_with_matrix()) {
+        images[out] = Vector::cast_from(x);
+        images[out + vectors] = Vector::cast_from(y);
+        images[out + 2 * vectors] = Vector::cast_from(z);
     } else {
-        images[out] = Vector::cast_from(matrix_row::<N>(constants, 0usize, r, g, b));
-        images[out + vectors] = Vector::cast_from(matrix_row::<N>(constants, 1usize, r, g, b));
-        images[out + 2 * vectors] = Vector::cast_from(matrix_row::<N>(constants, 2usize, r, g, b));
+        let (x, y, z) = curved::<N>(x, y, z, curve);
+        images[out] = Vector::cast_from(x * Vector::new(constants[12]) + Vector::new(constants[15]));
+        images[out + vectors] = Vector::cast_from(y * Vector::new(constants[13]) + Vector::new(constants[16]));
+        images[out + 2 * vectors] = Vector::cast_from(z * Vector::new(constants[14]) + Vector::new(constants[17]));
     }
 }
 
@@ -199,7 +260,7 @@ pub fn ingest(words: CubeTensor, how: &Ingest) -> CubeTensor {
             BufferArg::from_raw_parts(images.handle.clone(), how.bytes()),
             BufferArg::from_raw_parts(upload(&client, &info), info.len()),
             step(how),
-            how.norm.space == ColorSpace::Lab,
+            how.norm.space.curve(),
             dtype_to_storage_type(how.dtype),
         );
     }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{ByteLayout, Ingest};
 use crate::augment::simd::widened;
-use crate::kernel::colour::{ColorSpace, Constants, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, linear};
+use crate::kernel::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LUV_SLOPE, WHITE_UV};
 use crate::kernel::host::{Output, Stored, fence};
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::flex::{Images, data, run};
@@ -99,9 +99,10 @@ fn colours<S: Stored>(bytes: &[u8], how: &Ingest) -> Vec<S> {
     let [n, h, w] = how.dims;
     let plane = h * w;
     let (constants, (pixel_step, channel_step)) = (how.norm.constants(), how.steps());
-    let light: [f32; 256] = std::array::from_fn(|byte| match how.norm.space {
-        ColorSpace::Lab => linear(byte as f64 / 255.0) as f32,
-        ColorSpace::Rgb | ColorSpace::YCbCr => byte as f32,
+    let curve = how.norm.space.curve();
+    let input: [f32; 256] = std::array::from_fn(|byte| match curve {
+        Curve::Affine | Curve::Hsv => byte as f32,
+        _ => curve.input(byte as f64 / 255.0) as f32,
     });
     let output = Output::<S>::new(n, 3 * plane);
     let blocks = plane.div_ceil(BLOCK);
@@ -112,11 +113,14 @@ fn colours<S: Stored>(bytes: &[u8], how: &Ingest) -> Vec<S> {
             let count = BLOCK.min(plane - from);
             for (channel, values) in rgb.iter_mut().enumerate() {
                 let first = image * 3 * plane + from * pixel_step + channel * channel_step;
-                values.iter_mut().take(count).enumerate().for_each(|(p, v)| *v = light[bytes[first + p * pixel_step] as usize]);
+                values.iter_mut().take(count).enumerate().for_each(|(p, v)| *v = input[bytes[first + p * pixel_step] as usize]);
             }
-            match how.norm.space {
-                ColorSpace::Lab => lab(rgb, &constants),
-                ColorSpace::Rgb | ColorSpace::YCbCr => matrix(rgb, &constants),
+            match curve {
+                Curve::Affine | Curve::Light => matrix(rgb, &constants),
+                Curve::Lab => lab(rgb, &constants),
+                Curve::Luv => luv(rgb, &constants),
+                Curve::Hsv => hsv(rgb, &constants),
+                Curve::Hed => hed(rgb, &constants),
             }
             for (channel, values) in rgb.iter().enumerate() {
                 let at = channel * plane + from;
@@ -130,34 +134,75 @@ fn colours<S: Stored>(bytes: &[u8], how: &Ingest) -> Vec<S> {
     unsafe { output.finish(n) }
 }
 
+/// `then(matrix . (r, g, b, 1))` in place.
+#[inline(always)]
+fn each_pixel(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants, then: impl Fn([f32; 3]) -> [f32; 3]) {
+    let m = constants.matrix;
+    let [red, green, blue] = rgb;
+    for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+        let row = |c: usize| m[c][0] * *red + m[c][1] * *green + m[c][2] * *blue + m[c][3];
+        [*red, *green, *blue] = then([row(0), row(1), row(2)]);
+    }
+}
+
+/// The same with the gain and the shift of the curves.
+#[inline(always)]
+fn curved(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants, curve: impl Fn([f32; 3]) -> [f32; 3]) {
+    let Constants { gain, shift, .. } = *constants;
+    each_pixel(rgb, constants, |pixel| {
+        let [a, b, c] = curve(pixel);
+        [a * gain[0] + shift[0], b * gain[1] + shift[1], c * gain[2] + shift[2]]
+    });
+}
+
 widened! {
-    /// `matrix . (r, g, b, 1)` in place.
     fn matrix(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
-        let m = constants.matrix;
-        let [red, green, blue] = rgb;
-        for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
-            let row = |c: usize| m[c][0] * *red + m[c][1] * *green + m[c][2] * *blue + m[c][3];
-            (*red, *green, *blue) = (row(0), row(1), row(2));
-        }
+        each_pixel(rgb, constants, |pixel| pixel);
     }
 }
 
 widened! {
-    /// Linear light to normalised Lab in place.
     fn lab(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
-        let Constants { matrix: m, gain, shift } = *constants;
-        let [red, green, blue] = rgb;
-        for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
-            let f = |c: usize| {
-                let t = m[c][0] * *red + m[c][1] * *green + m[c][2] * *blue;
+        curved(rgb, constants, |xyz| {
+            let [x, y, z] = xyz.map(|t| {
                 let line = LAB_SLOPE as f32 * t + LAB_OFFSET as f32;
                 if t > LAB_KNEE as f32 { cube_root(t) } else { line }
-            };
-            let (x, y, z) = (f(0), f(1), f(2));
-            *red = y * gain[0] + shift[0];
-            *green = (x - y) * gain[1] + shift[1];
-            *blue = (y - z) * gain[2] + shift[2];
-        }
+            });
+            [y, x - y, y - z]
+        });
+    }
+}
+
+widened! {
+    fn luv(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
+        curved(rgb, constants, |[x, y, z]| {
+            let lightness = if y > LAB_KNEE as f32 { 116.0 * cube_root(y) - 16.0 } else { LUV_SLOPE as f32 * y };
+            // The least of any other colour than black is 1e-3.
+            let sum = (x + 15.0 * y + 3.0 * z).max(1e-6);
+            [lightness, lightness * (4.0 * x / sum - WHITE_UV[0] as f32), lightness * (9.0 * y / sum - WHITE_UV[1] as f32)]
+        });
+    }
+}
+
+widened! {
+    fn hsv(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
+        // Whole numbers: a difference is 0 or at least 1. Grey is red's, with hue 0.
+        curved(rgb, constants, |[r, g, b]| {
+            let top = r.max(g).max(b);
+            let spread = top - r.min(g).min(b);
+            let divisor = spread.max(1.0);
+            let red = (g - b) / divisor;
+            let red = if red < 0.0 { red + 6.0 } else { red };
+            let (green, blue) = ((b - r) / divisor + 2.0, (r - g) / divisor + 4.0);
+            let hue = if g == top { green } else { blue };
+            [if r == top { red } else { hue }, spread / top.max(1.0), top]
+        });
+    }
+}
+
+widened! {
+    fn hed(rgb: &mut [[f32; BLOCK]; 3], constants: &Constants) {
+        curved(rgb, constants, |stains| stains.map(|stain| stain.max(0.0)));
     }
 }
 

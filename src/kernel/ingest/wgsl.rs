@@ -3,7 +3,6 @@
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{ByteLayout, Ingest};
-use crate::kernel::colour::ColorSpace;
 use crate::kernel::gpu::{lanes, output, upload};
 use crate::kernel::mix::{StageJob, wgsl as mix};
 use crate::kernel::path::ran;
@@ -11,11 +10,7 @@ use crate::kernel::shader::{INGEST, INGEST_MIX, Instance, WORKGROUP, run_for};
 use crate::kernel::{KernelPath, Op};
 
 fn instance(how: &Ingest, lanes: usize) -> Instance {
-    Instance {
-        channels_last: how.layout == ByteLayout::Hwc,
-        curve: u32::from(how.norm.space == ColorSpace::Lab),
-        ..Instance::new(lanes, how.dtype)
-    }
+    Instance { channels_last: how.layout == ByteLayout::Hwc, curve: how.norm.space.curve(), ..Instance::new(lanes, how.dtype) }
 }
 
 /// The words of [`Constants`](crate::kernel::colour::Constants).
