@@ -6,6 +6,7 @@ mod devices;
 mod eval;
 mod pretrain;
 mod preview;
+mod stats;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Eval(eval::Eval),
     /// Draws the images of a config's first batch, and what the mixture makes of them.
     Preview(preview::Preview),
+    /// Measures mean and standard deviation per channel of the images, for `views.mean` and `views.std`.
+    Stats(stats::Stats),
     /// Lists the devices that can be used, and what is missing for the others.
     Devices(devices::Devices),
     /// Shows, checks or describes configs.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Preview(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Bench(command) => command.run(),
