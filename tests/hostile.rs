@@ -94,7 +94,10 @@ fn a_missing_data_folder() {
     let dir = temp();
     refuse_source(dir.path(), r#"{"name":"folder","root":"nowhere"}"#, "nowhere", "check the path");
     refuse_source(dir.path(), r#"{"name":"idx","root":"nowhere"}"#, "nowhere", "");
-    refuse_source(dir.path(), r#"{"name":"cifar10","root":"nowhere"}"#, "nowhere", "");
+    for name in ["cifar10", "stl10", "tiny_imagenet", "imagenet", "imagenet100"] {
+        refuse_source(dir.path(), &format!(r#"{{"name":"{name}","root":"nowhere"}}"#), "nowhere", "data.source.root");
+        refuse_source(dir.path(), &format!(r#"{{"name":"{name}"}}"#), "`data.source.root` is missing", "schema");
+    }
 }
 
 #[test]
@@ -152,6 +155,56 @@ fn truncated_cifar() {
         fs::write(root.join(format!("{name}.bin")), vec![1u8; 3073 * 4 - 1]).unwrap();
     }
     refuse_source(dir.path(), r#"{"name":"cifar10","root":"cifar"}"#, "data_batch_1.bin", "");
+}
+
+#[test]
+fn damaged_stl10() {
+    let dir = temp();
+    let root = dir.path().join("stl10_binary");
+    fs::create_dir(&root).unwrap();
+    for (name, bytes) in
+        [("train_X.bin", 3 * 96 * 96 * 4 - 1), ("train_y.bin", 4), ("test_X.bin", 3 * 96 * 96 * 2), ("test_y.bin", 2)]
+    {
+        fs::write(root.join(name), vec![1u8; bytes]).unwrap();
+    }
+    let labelled = r#"{"name":"stl10","root":".","train":"train"}"#;
+    refuse_source(dir.path(), labelled, "train_X.bin` holds 110591 bytes", "fetch");
+    fs::write(root.join("train_X.bin"), vec![1u8; 3 * 96 * 96 * 4]).unwrap();
+    fs::write(root.join("train_y.bin"), [1, 2, 3, 11]).unwrap();
+    refuse_source(dir.path(), labelled, "label 3 of", "fetch");
+    fs::write(root.join("unlabeled_X.bin.gz"), b"packed").unwrap();
+    refuse_source(dir.path(), r#"{"name":"stl10","root":"."}"#, "unlabeled_X.bin.gz` is packed", "gunzip");
+    refuse_source(dir.path(), r#"{"name":"stl10","root":".","train":"test"}"#, "data.source.train", "schema");
+}
+
+#[test]
+fn damaged_tiny_imagenet() {
+    let dir = temp();
+    let root = dir.path().join("tiny-imagenet-200");
+    image(&root.join("train/n1/images/n1_0.png"), 1);
+    image(&root.join("val/images/val_0.png"), 2);
+    fs::write(root.join("wnids.txt"), "n1\nn2\n").unwrap();
+    let source = r#"{"name":"tiny_imagenet","root":"."}"#;
+    refuse_source(dir.path(), source, "1 of the 2 classes listed have no folder", "unpack it again");
+    image(&root.join("train/n2/images/n2_0.png"), 3);
+    refuse_source(dir.path(), source, "val_annotations.txt", "unpack it again");
+    fs::write(root.join("val/val_annotations.txt"), "val_1.png\tn1\t0\t0\t9\t9\n").unwrap();
+    refuse_source(dir.path(), source, "has no line for", "unpack it again");
+}
+
+#[test]
+fn imagenet_that_lacks_classes() {
+    let dir = temp();
+    for split in ["train", "val"] {
+        classes(&dir.path().join("data").join(split), &["n01440764", "n02869837"], 1);
+    }
+    refuse_source(dir.path(), r#"{"name":"imagenet","root":"data"}"#, "images of 2 classes, expected 1000", "WordNet id");
+    refuse_source(
+        dir.path(),
+        r#"{"name":"imagenet100","root":"data"}"#,
+        "99 of the 100 classes listed have no folder",
+        "WordNet id",
+    );
 }
 
 /// Zero bytes, garbage, and a header that promises gigapixels: replaced and counted up to the configured share, refused above it.

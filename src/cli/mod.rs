@@ -4,8 +4,11 @@ mod bench;
 mod config;
 mod devices;
 mod eval;
+mod export;
+mod import;
 mod pretrain;
 mod preview;
+mod stats;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,8 +36,14 @@ enum Command {
     /// Evaluates the encoder of a run.
     #[command(subcommand)]
     Eval(eval::Eval),
+    /// Writes the encoder of a run for torchvision or timm.
+    Export(export::Export),
+    /// Takes over weights of other programs.
+    Import(import::Import),
     /// Draws the images of a config's first batch, and what the mixture makes of them.
     Preview(preview::Preview),
+    /// Measures mean and standard deviation per channel of the images, for `views.mean` and `views.std`.
+    Stats(stats::Stats),
     /// Lists the devices that can be used, and what is missing for the others.
     Devices(devices::Devices),
     /// Shows, checks or describes configs.
@@ -69,7 +78,10 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Pretrain(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Preview(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Bench(command) => command.run(),

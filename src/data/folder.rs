@@ -175,6 +175,16 @@ impl Folder {
         self.directories.push(Directory { path, label });
     }
 
+    /// The folder of the split.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The name of image `index` without its folder.
+    pub(crate) fn file_name(&self, index: usize) -> &OsStr {
+        &self.files[index].1
+    }
+
     fn path(&self, index: usize) -> PathBuf {
         let (directory, name) = &self.files[index];
         self.directories[*directory as usize].path.join(&**name)
@@ -269,7 +279,7 @@ fn check_wanted(wanted: Vec<String>, found: &[String], root: &Path) -> Result<Ve
     let hint = if (1..=50).contains(&found.len()) {
         nearest(first, found.iter().map(String::as_str))
     } else {
-        "check `data.source.classes`".into()
+        "check the list of classes, and that no class folder is missing".into()
     };
     Err(Error::input(what).hint(hint))
 }

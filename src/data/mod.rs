@@ -1,7 +1,7 @@
 //! Images, from the bytes on disk to batches of `u8` views.
 //!
 //! ```text
-//! source   Encoded            one file per data set: embedded, idx, cifar, folder, synthetic
+//! source   Encoded            one file per data set: embedded, idx, cifar, stl10, imagenet, tiny_imagenet, folder, synthetic
 //!   -> decode    RgbImage     [H, W, 3] u8, once per image
 //!   -> Transform              one view, [3, H, W] u8, drawn from the view's own stream
 //!   -> loader    Batch        views of [T, 3, H, W] u8, indices, labels
@@ -15,10 +15,13 @@ pub mod decode;
 pub mod embedded;
 pub mod folder;
 pub mod idx;
+pub mod imagenet;
 pub mod loader;
 pub mod order;
 pub mod source;
+pub mod stl10;
 pub mod synthetic;
+pub mod tiny_imagenet;
 mod worker;
 
 #[cfg(test)]

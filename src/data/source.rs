@@ -12,7 +12,10 @@ use crate::data::decode::RgbImage;
 use crate::data::embedded::{self, EmbeddedConfig};
 use crate::data::folder::{Folder, FolderConfig};
 use crate::data::idx::{Idx, IdxConfig};
+use crate::data::imagenet::{self, ImagenetConfig, ImagenetKind};
+use crate::data::stl10::{Stl10, Stl10Config};
 use crate::data::synthetic::{Synthetic, SyntheticConfig};
+use crate::data::tiny_imagenet::{TinyImagenet, TinyImagenetConfig};
 use crate::error::Result;
 
 /// What a source hands to the decoder.
@@ -80,6 +83,14 @@ pub enum SourceConfig {
     Cifar10(CifarConfig),
     /// The binary version of CIFAR-100, with its fine labels.
     Cifar100(CifarConfig),
+    /// The binary version of STL-10.
+    Stl10(Stl10Config),
+    /// Tiny ImageNet, 200 classes.
+    TinyImagenet(TinyImagenetConfig),
+    /// ImageNet (ILSVRC 2012), 1,000 classes.
+    Imagenet(ImagenetConfig),
+    /// The 100 classes of ImageNet that CMC chose.
+    Imagenet100(ImagenetConfig),
     /// Image files, in class folders or without labels.
     Folder(FolderConfig),
     /// Generated patterns, for tests and benchmarks.
@@ -99,6 +110,9 @@ impl SourceConfig {
             Self::Embedded(_) => {}
             Self::Idx(config) => config.problems(at, out),
             Self::Cifar10(config) | Self::Cifar100(config) => config.problems(at, out),
+            Self::Stl10(config) => config.problems(at, out),
+            Self::TinyImagenet(config) => config.problems(at, out),
+            Self::Imagenet(config) | Self::Imagenet100(config) => config.problems(at, out),
             Self::Folder(config) => config.problems(at, out),
             Self::Synthetic(config) => config.problems(at, out),
         }
@@ -115,6 +129,10 @@ pub fn open(config: &SourceConfig, split: Split, seed: u64) -> Result<Arc<dyn So
         SourceConfig::Idx(config) => Arc::new(Idx::open(config, split)?),
         SourceConfig::Cifar10(config) => Arc::new(Cifar::open(config, CifarKind::Ten, split)?),
         SourceConfig::Cifar100(config) => Arc::new(Cifar::open(config, CifarKind::Hundred, split)?),
+        SourceConfig::Stl10(config) => Arc::new(Stl10::open(config, split)?),
+        SourceConfig::TinyImagenet(config) => Arc::new(TinyImagenet::open(config, split)?),
+        SourceConfig::Imagenet(config) => Arc::new(imagenet::open(config, ImagenetKind::Thousand, split)?),
+        SourceConfig::Imagenet100(config) => Arc::new(imagenet::open(config, ImagenetKind::Hundred, split)?),
         SourceConfig::Folder(config) => Arc::new(Folder::open(config, split)?),
         SourceConfig::Synthetic(config) => Arc::new(Synthetic::new(config, split, seed)),
     })

@@ -1,5 +1,7 @@
 //! `model.*` of the config.
 
+use std::path::PathBuf;
+
 use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,9 @@ pub struct ModelConfig {
     /// SplitBN groups: on one device they stand for the devices over which batch norm statistics are separate. 1 is plain batch
     /// norm, with which MoCo on one device leaks (the query and its key share their statistics).
     pub bn_splits: usize,
+    /// Start from the weights of a `.safetensors`, `.pth` or `.pt` file, relative to the current folder, instead of random ones. The
+    /// backbone must fit; a head that does not starts anew.
+    pub weights: Option<PathBuf>,
 }
 
 impl Default for ModelConfig {
@@ -86,6 +91,7 @@ impl Default for ModelConfig {
             head: HeadConfig::default(),
             split_views: None,
             bn_splits: 8,
+            weights: None,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod layers;
 pub mod norm;
 pub mod resnet;
 pub mod state;
+pub mod weights;
 
 pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
 pub use encoder::{Backbone, Encoder, Taps};

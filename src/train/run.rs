@@ -366,6 +366,7 @@ pub fn knn(
     let classes = bank.classes().len();
     if classes < 2 {
         return Err(Error::input(format!("kNN needs labels of at least 2 classes, the data has {classes}"))
+            .detail(bank.describe())
             .hint("use class folders, or set eval.enabled=false to train without the measurement"));
     }
     let (bank, queries) = (extract(encoder, bank.clone(), how)?, extract(encoder, queries.clone(), how)?);

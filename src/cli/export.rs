@@ -1,0 +1,179 @@
+//! `unmix export`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::config::{RunConfig, layer};
+use crate::error::{Error, Result};
+use crate::model::resnet::{BlockKind, Stem};
+use crate::model::{HeadName, ModelName, StateDict, weights};
+use crate::train::Checkpoint;
+
+/// Writes the encoder of a run under the names of other libraries.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The library that will load it. Both call the tensors of a ResNet alike; the commands printed differ.
+    #[arg(long, value_enum, default_value_t = Naming::Torchvision)]
+    naming: Naming,
+    /// The safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Which encoder of the run, for example query or key; by default the trained one.
+    #[arg(long)]
+    which: Option<String>,
+    /// Whether the projection head is written, as `fc`.
+    #[arg(long, value_enum, default_value_t = HeadChoice::Drop)]
+    head: HeadChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Naming {
+    Torchvision,
+    Timm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HeadChoice {
+    Drop,
+    Keep,
+}
+
+impl Export {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        let config = config_of(&self.run)?;
+        let Checkpoint { state, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
+        let which = choose(&tensors, self.which.as_deref())?;
+        let mut encoder = part(&tensors, &which);
+        if !encoder.contains_key("layer1.0.conv1.weight") {
+            let what = format!("`{which}` of `{}` is no ResNet, so no library has its names", self.run.display());
+            return Err(Error::input(what).hint("its tensors are in checkpoint/tensors.safetensors of the run"));
+        }
+        if self.head == HeadChoice::Drop {
+            encoder.retain(|name, _| !name.starts_with("fc."));
+        }
+        let mut about = about(&config, self.head == HeadChoice::Keep);
+        (about["which"], about["method"], about["step"]) = (which.clone().into(), state.method.into(), state.step.into());
+        weights::write(&self.out, &encoder, &about)?;
+        super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), state.step, self.out.display()));
+        super::print(&self.recipe(&config));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The Python that loads the file.
+    fn recipe(&self, config: &RunConfig) -> String {
+        let (model, shape) = (&config.model, config.model.resnet());
+        let timm = self.naming == Naming::Timm;
+        if shape.stem_channels != 64 || !timm && model.width != 1.0 {
+            let library = if timm { "timm" } else { "torchvision" };
+            let hint = if !timm && shape.stem_channels == 64 { "; timm has, see --naming timm" } else { "" };
+            return format!(
+                "{library} has no ResNet with `model.width` {} and `model.stem_channels` {}{hint}",
+                model.width, shape.stem_channels
+            );
+        }
+        let name = match model.name {
+            ModelName::Resnet18 => "resnet18",
+            ModelName::Resnet34 => "resnet34",
+            ModelName::Resnet50 => "resnet50",
+            ModelName::Resnet101 => "resnet101",
+            ModelName::Resnet26b => "resnet26",
+        };
+        let keep = self.head == HeadChoice::Keep;
+        let (features, dim) = (shape.features(), model.head.dim);
+        let mut lines = vec!["from safetensors.torch import load_file".to_owned()];
+        if timm {
+            let [a, b, c, d] = shape.planes;
+            let channels = if model.width == 1.0 { String::new() } else { format!(", channels=({a}, {b}, {c}, {d})") };
+            lines.extend(["import timm, torch".into(), format!("m = timm.create_model(\"{name}\", num_classes=0{channels})")]);
+        } else if model.name == ModelName::Resnet26b {
+            lines.extend(["import torch".into(), "from torchvision.models.resnet import Bottleneck, ResNet".into()]);
+            lines.push("m = ResNet(Bottleneck, [2, 2, 2, 2])".into());
+        } else {
+            lines.extend(["import torch, torchvision".into(), format!("m = torchvision.models.{name}()")]);
+        }
+        let padding = match shape.stem {
+            Stem::Imagenet => None,
+            Stem::Cifar => Some(1),
+            Stem::CifarPad => Some(2),
+        };
+        if let Some(padding) = padding {
+            lines.push(format!("m.conv1 = torch.nn.Conv2d(3, 64, 3, 1, {padding}, bias=False)"));
+            lines.push("m.maxpool = torch.nn.Identity()".into());
+        }
+        match (keep, model.head.name) {
+            (false, _) if timm => {}
+            (false, _) => lines.push("m.fc = torch.nn.Identity()".into()),
+            (true, HeadName::Linear) => lines.push(format!("m.fc = torch.nn.Linear({features}, {dim})")),
+            (true, HeadName::Mlp) => lines.push(format!(
+                "m.fc = torch.nn.Sequential(torch.nn.Linear({features}, {features}), torch.nn.ReLU(), torch.nn.Linear({features}, {dim}))"
+            )),
+        }
+        lines.push(format!("m.load_state_dict(load_file(\"{}\"), strict=True)", self.out.display()));
+        lines.join("\n")
+    }
+}
+
+/// The config of a run's folder.
+fn config_of(run: &Path) -> Result<RunConfig> {
+    let file = run.join("config.json");
+    if !file.exists() {
+        return Err(Error::input(format!("`{}` holds no run", run.display())).hint("name the folder that `unmix pretrain` printed"));
+    }
+    let config: RunConfig = layer::resolve(layer::read(&file)?)?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// The first part of the encoders' names: encoders are what has running statistics.
+fn choose(tensors: &StateDict, wanted: Option<&str>) -> Result<String> {
+    let parts: BTreeSet<&str> = tensors
+        .keys()
+        .filter(|name| name.ends_with(".running_mean") && !name.starts_with("velocity."))
+        .filter_map(|name| name.split('.').next())
+        .collect();
+    let listed = || parts.iter().copied().collect::<Vec<_>>().join(", ");
+    match wanted {
+        Some(wanted) if parts.contains(wanted) => Ok(wanted.to_owned()),
+        Some(wanted) => Err(Error::input(format!("the run has no encoder `{wanted}`")).hint(format!("--which: {}", listed()))),
+        None if parts.contains("query") => Ok("query".into()),
+        None if parts.len() == 1 => Ok(listed()),
+        None => {
+            Err(Error::input(format!("the run has {} encoders: {}", parts.len(), listed())).hint("name one of them with --which"))
+        }
+    }
+}
+
+/// The tensors of one encoder, without its own name.
+fn part(tensors: &StateDict, which: &str) -> StateDict {
+    let own = |name: &str| name.strip_prefix(which)?.strip_prefix('.').map(str::to_owned);
+    tensors.iter().filter_map(|(name, data)| Some((own(name)?, data.clone()))).collect()
+}
+
+/// What whoever loads the weights must know of the model and its input.
+pub(super) fn about(config: &RunConfig, head: bool) -> Value {
+    let (model, shape, norm) = (&config.model, config.model.resnet(), config.views.clone().resolved());
+    json!({
+        "program": concat!("unmix ", env!("CARGO_PKG_VERSION")),
+        "model": model.name,
+        "block": if shape.block == BlockKind::Basic { "basic" } else { "bottleneck" },
+        "layers": shape.layers,
+        "planes": shape.planes,
+        "width": model.width,
+        "stem": model.stem,
+        "stem_channels": model.stem_channels,
+        "features": shape.features(),
+        "head": head.then(|| json!({ "name": model.head.name, "dim": model.head.dim })),
+        "image_size": config.views.crop.size,
+        "color_space": config.views.color_space,
+        "mean": norm.mean,
+        "std": norm.std,
+    })
+}
