@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::{RunConfig, layer};
 use crate::error::{Error, Result};
-use crate::model::resnet::{BlockKind, Stem};
+use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
 use crate::model::{HeadName, ModelName, StateDict, weights};
 use crate::train::Checkpoint;
 
@@ -56,20 +56,22 @@ impl Export {
             let what = format!("`{which}` of `{}` is no ResNet, so no library has its names", self.run.display());
             return Err(Error::input(what).hint("its tensors are in checkpoint/tensors.safetensors of the run"));
         }
+        let channels = encoder.get("conv1.weight").map_or(3, |weight| weight.shape()[1]);
+        let shape = config.model.resnet(channels).ok_or_else(|| Error::input("the config's model is no ResNet"))?;
         if self.head == HeadChoice::Drop {
             encoder.retain(|name, _| !name.starts_with("fc."));
         }
-        let mut about = about(&config, self.head == HeadChoice::Keep);
+        let mut about = about(&config, Some(&shape), self.head == HeadChoice::Keep);
         (about["which"], about["method"], about["step"]) = (which.clone().into(), state.method.into(), state.step.into());
         weights::write(&self.out, &encoder, &about)?;
         super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), state.step, self.out.display()));
-        super::print(&self.recipe(&config));
+        super::print(&self.recipe(&config, &shape));
         Ok(ExitCode::SUCCESS)
     }
 
     /// The Python that loads the file.
-    fn recipe(&self, config: &RunConfig) -> String {
-        let (model, shape) = (&config.model, config.model.resnet());
+    fn recipe(&self, config: &RunConfig, shape: &ResNetConfig) -> String {
+        let model = &config.model;
         let timm = self.naming == Naming::Timm;
         if shape.stem_channels != 64 || !timm && model.width != 1.0 {
             let library = if timm { "timm" } else { "torchvision" };
@@ -85,6 +87,7 @@ impl Export {
             ModelName::Resnet50 => "resnet50",
             ModelName::Resnet101 => "resnet101",
             ModelName::Resnet26b => "resnet26",
+            ModelName::AlexnetHalf => unreachable!("it has no shape of a ResNet"),
         };
         let keep = self.head == HeadChoice::Keep;
         let (features, dim) = (shape.features(), model.head.dim);
@@ -104,9 +107,12 @@ impl Export {
             Stem::Cifar => Some(1),
             Stem::CifarPad => Some(2),
         };
+        let channels = shape.input_channels;
         if let Some(padding) = padding {
-            lines.push(format!("m.conv1 = torch.nn.Conv2d(3, 64, 3, 1, {padding}, bias=False)"));
+            lines.push(format!("m.conv1 = torch.nn.Conv2d({channels}, 64, 3, 1, {padding}, bias=False)"));
             lines.push("m.maxpool = torch.nn.Identity()".into());
+        } else if channels != 3 {
+            lines.push(format!("m.conv1 = torch.nn.Conv2d({channels}, 64, 7, 2, 3, bias=False)"));
         }
         match (keep, model.head.name) {
             (false, _) if timm => {}
@@ -158,18 +164,19 @@ fn part(tensors: &StateDict, which: &str) -> StateDict {
 }
 
 /// What whoever loads the weights must know of the model and its input.
-pub(super) fn about(config: &RunConfig, head: bool) -> Value {
-    let (model, shape, norm) = (&config.model, config.model.resnet(), config.views.clone().resolved());
+pub(super) fn about(config: &RunConfig, shape: Option<&ResNetConfig>, head: bool) -> Value {
+    let (model, norm) = (&config.model, config.views.clone().resolved());
     json!({
         "program": concat!("unmix ", env!("CARGO_PKG_VERSION")),
         "model": model.name,
-        "block": if shape.block == BlockKind::Basic { "basic" } else { "bottleneck" },
-        "layers": shape.layers,
-        "planes": shape.planes,
+        "block": shape.map(|shape| if shape.block == BlockKind::Basic { "basic" } else { "bottleneck" }),
+        "layers": shape.map(|shape| shape.layers),
+        "planes": shape.map(|shape| shape.planes),
+        "input_channels": shape.map(|shape| shape.input_channels),
         "width": model.width,
         "stem": model.stem,
         "stem_channels": model.stem_channels,
-        "features": shape.features(),
+        "features": shape.map(|shape| shape.features()),
         "head": head.then(|| json!({ "name": model.head.name, "dim": model.head.dim })),
         "image_size": config.views.crop.size,
         "color_space": config.views.color_space,

@@ -250,6 +250,9 @@ impl RunConfig {
                 if split_views { "one net" } else { "two nets, each on its own channels" }
             ));
         }
+        if self.method.splits_views() && self.model.weights.is_some() {
+            out.push("`model.weights` holds one encoder, `method.name` = \"cmc\" trains two: leave it out".to_owned());
+        }
         if self.method.splits_views() && self.views.color_space == ColorSpace::Rgb {
             out.push(
                 "`method.name` = \"cmc\" needs a colour space to split: set `views.color_space`, for example to lab or ycbcr"

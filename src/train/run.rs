@@ -198,12 +198,18 @@ impl Session {
         Ok(())
     }
 
-    fn start(&self, checkpoint: Option<Checkpoint>) -> Result<Running> {
+    fn start(&mut self, checkpoint: Option<Checkpoint>) -> Result<Running> {
         let config = &self.config;
         let mut method = config.method.init(&self.device.setup(&config.model, self.train.len(), config.seed));
         let mut optimizer = Sgd::new(config.optim.clone());
         let state = match checkpoint {
-            None => State::start(config.method.name()),
+            None => {
+                if let Some(path) = &config.model.weights {
+                    let message = start_from(method.as_mut(), path)?;
+                    self.sinks.on(&Event::Warning { message })?;
+                }
+                State::start(config.method.name())
+            }
             Some(Checkpoint { state, tensors }) => {
                 let (velocity, learnt): (StateDict, StateDict) =
                     tensors.into_iter().partition(|(name, _)| name.starts_with(VELOCITY));
@@ -347,6 +353,25 @@ impl Session {
         };
         knn(encoder, &self.train, test, &how, &self.config.eval.knn).map(Some)
     }
+}
+
+/// Gives all encoders of a method, trained or averaged, the weights of a file; what it says of them is returned.
+///
+/// # Errors
+/// A damaged file, or weights of another model.
+fn start_from(method: &mut dyn Method, path: &std::path::Path) -> Result<String> {
+    let mut state = method.state();
+    let own = state.iter().filter_map(|(name, data)| Some((name.strip_prefix("query.")?.to_owned(), data.clone())));
+    let (values, report) = crate::model::weights::read(path, &own.collect(), false)?;
+    for (name, data) in values {
+        for encoder in ["query", "key"] {
+            if let Some(slot) = state.get_mut(&format!("{encoder}.{name}")) {
+                *slot = data.clone();
+            }
+        }
+    }
+    method.restore(&state)?;
+    Ok(format!("starts from given weights: {report}"))
 }
 
 /// Prefix of the optimizer's tensors in a checkpoint.
