@@ -4,8 +4,9 @@
 mod common;
 
 use burn::tensor::{Tensor, TensorData};
+use unmix::kernel::{KernelPath, scores as rows_of_a_bank};
 use unmix::loss::unmix::{Mixed, mixture_terms};
-use unmix::loss::{byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
+use unmix::loss::{BankScores, Criterion, LossName, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
 use unmix::rng::{Purpose, Stream};
 
 /// A matrix as the references read it.
@@ -279,9 +280,6 @@ fn sinkhorn_is_its_definition_and_overflows_nowhere() {
     }
 }
 
-// Losses against a memory by NCE and against the banks of InsDis and CMC belong here: `check_gradient` with the memory, or the drawn
-// bank rows, among the constants.
-
 /// A row of zeros, such as a dead output gives, must not poison the step.
 #[test]
 fn rows_of_zeros_have_finite_gradients() {
@@ -294,6 +292,53 @@ fn rows_of_zeros_have_finite_gradients() {
         for leaf in [x, y] {
             let gradient = common::values(leaf.grad(&gradients).unwrap());
             assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?} on {}", opened.info.name);
+        }
+    }
+}
+
+/// NCE of one query from its logits, column 0 the positive.
+fn nce_of(logits: &[f64], z: f64, images: f64) -> f64 {
+    let c = (logits.len() - 1) as f64 / images;
+    let p = |logit: f64| logit.exp() / z;
+    let positive = p(logits[0]) / (p(logits[0]) + c + 1e-7);
+    let negatives = logits[1..].iter().map(|&logit| (c / (p(logit) + c + 1e-7)).ln()).sum::<f64>();
+    -positive.ln() - negatives
+}
+
+/// Both losses against drawn rows of a bank: rows repeat, and a negative may be the positive.
+#[test]
+fn bank_losses_have_the_gradient_of_their_definition() {
+    for (case, (n, d, k, t)) in (50..).zip(AGAINST_MEMORY) {
+        let mut draw = stream(case);
+        let images = 4;
+        let drawn: Vec<usize> = (0..n * (1 + k)).map(|_| draw.below(images as u64) as usize).collect();
+        let z = exact(draw.range(5.0, 50.0));
+        for loss in [LossName::Softmax, LossName::Nce] {
+            let inputs = [units(&mut draw, n, d), units(&mut draw, images, d)];
+            check_gradient(
+                &format!("{loss:?} {n} x {d}, {k} rows of a bank"),
+                1,
+                inputs,
+                |[features, bank]| {
+                    mean((0..n).map(|i| {
+                        let rows = &drawn[i * (1 + k)..][..1 + k];
+                        let logits: Vec<f64> = rows.iter().map(|&row| dot(&bank[row], &features[i]) / t).collect();
+                        match loss {
+                            LossName::Softmax => cross_entropy_of_first(&logits),
+                            LossName::Nce => nce_of(&logits, z, images as f64),
+                        }
+                    }))
+                },
+                |[features, bank]| {
+                    let device = bank.device();
+                    let rows = rows_of_a_bank::rows(drawn.iter().map(|&row| row as i32).collect(), [n, 1 + k], &device);
+                    let scores = BankScores::new(features, bank, rows, t, KernelPath::Tensor);
+                    let z = Tensor::<1>::from_data(TensorData::new(vec![z as f32], [1]), &device);
+                    let criterion = Criterion::of(loss, Some(&z), &scores.logits(), images);
+                    let value = criterion.per_query(scores.logits()).mean();
+                    scores.close(value)
+                },
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod loader;
 mod mixture;
+mod scores;
 mod step;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ pub enum Bench {
     Loader(loader::LoaderBench),
     /// Mixture plans and the ingest on every kernel path.
     Mixture(mixture::MixtureBench),
+    /// Features against rows of a memory bank (InsDis, CMC), with and without the gather.
+    Scores(scores::Scores),
 }
 
 impl Bench {
@@ -28,6 +31,7 @@ impl Bench {
             Self::Step(step) => step.run(),
             Self::Loader(loader) => loader.run(),
             Self::Mixture(mixture) => mixture.run(),
+            Self::Scores(scores) => scores.run(),
         }
     }
 }

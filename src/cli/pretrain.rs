@@ -50,6 +50,9 @@ impl Pretrain {
         let test = test_split(&config, train.as_ref())?;
         // What the data rules out is said before a folder is made.
         crate::train::jobs::Length::of(&config, train.len())?;
+        if config.method.splits_views() {
+            refuse_grey(train.as_ref())?;
+        }
         let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
         let (dir, checkpoint) = open_dir(&config, &self.config.config)?;
         let mut sinks =
@@ -96,6 +99,25 @@ fn test_split(config: &RunConfig, train: &dyn Source) -> Result<Option<Arc<dyn S
         .open(Split::Test, config.seed)
         .map(Some)
         .map_err(|error| error.hint("set eval.enabled=false to train without the kNN measurement"))
+}
+
+/// Stops where the first images are all grey: their second and third channel are constant in every colour space, and CMC would compare
+/// something with nothing.
+fn refuse_grey(train: &dyn Source) -> Result<()> {
+    const LOOKED_AT: usize = 64;
+    let looked = train.len().min(LOOKED_AT);
+    for index in 0..looked {
+        // An unreadable image is the loader's to report.
+        let Ok(image) = crate::data::load(train, index) else { return Ok(()) };
+        if image.pixels.chunks_exact(3).any(|rgb| rgb[0] != rgb[1] || rgb[1] != rgb[2]) {
+            return Ok(());
+        }
+    }
+    Err(Error::input(format!(
+        "the images are grey (the first {looked} all are): CMC contrasts lightness with colour, and there is none"
+    ))
+    .detail(train.describe())
+    .hint("use `method.name` = moco or insdis, or colour images"))
 }
 
 /// A new folder, or that of the run to go on with.
