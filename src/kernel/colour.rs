@@ -99,11 +99,6 @@ impl Curve {
     /// All curves, in the order of their numbers.
     pub const ALL: [Self; 6] = [Self::Affine, Self::Light, Self::Lab, Self::Luv, Self::Hsv, Self::Hed];
 
-    /// True if the matrix is of linear light.
-    pub(super) fn of_light(self) -> bool {
-        matches!(self, Self::Light | Self::Lab | Self::Luv)
-    }
-
     /// True if the matrix gives the values of the space, up to an offset.
     pub(super) fn ends_with_matrix(self) -> bool {
         matches!(self, Self::Affine | Self::Light)

@@ -81,7 +81,7 @@ fn matrix_row<N: Size>(
 #[cube]
 fn input<N: Size>(bytes: Vector<f32, N>, #[comptime] curve: Curve) -> Vector<f32, N> {
     let unit = bytes / Vector::new(255.0f32);
-    if comptime!(curve.of_light()) {
+    if comptime!(matches!(curve, Curve::Light | Curve::Lab | Curve::Luv)) {
         let light = ((unit + Vector::new(0.055f32)) / Vector::new(1.055f32)).powf(Vector::new(2.4f32));
         select_many(unit.less_equal(&Vector::new(0.04045f32)), unit / Vector::new(12.92f32), light)
     } else if comptime!(curve == Curve::Hed) {
