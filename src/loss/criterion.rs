@@ -19,6 +19,7 @@ pub enum LossName {
 
 /// A loss with what it needs to be computed.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one exists per step")]
 pub enum Criterion {
     /// `-log softmax(logits)[0]`.
     Softmax,

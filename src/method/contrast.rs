@@ -35,6 +35,7 @@ pub struct Contrast {
 
 /// The rows of a step, the same for every bank and term.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one exists per step")]
 pub enum Drawn {
     /// `[b, 1 + k]`, column 0 the positives; true where a negative does not count.
     Each(Tensor<2, Int>, Option<Tensor<2, Bool>>),
@@ -76,6 +77,8 @@ impl Contrast {
             let mut stream = stream.from_draw((i * k) as u64);
             row[0] = image as i32;
             row[1..].iter_mut().for_each(|value| *value = stream.scaled(n) as i32);
+            // Negatives have no order; in this one the bank is read from end to end.
+            row[1..].sort_unstable();
         });
         self.given(rows, b, device)
     }

@@ -11,6 +11,7 @@ use crate::loss::unit_rows;
 
 /// What comes before the head.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one or two exist per run")]
 pub enum Backbone {
     /// Residual net; its features are the global mean of the last map.
     ResNet(ResNet),

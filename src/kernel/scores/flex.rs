@@ -1,5 +1,7 @@
 //! Scores on the CPU backend's memory: every drawn row is read where it lies, once, and never copied.
 
+use std::ops::Range;
+
 use burn::backend::Flex;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -10,8 +12,10 @@ use crate::augment::simd::widened;
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 
-/// Drawn rows that a task scores.
-const TASK: usize = 1024;
+/// Bytes of the bank that all features of a task are compared with before the next part: half of a core's second-level cache.
+const TILE_BYTES: usize = 512 << 10;
+/// Rows that are summed before the sum joins the others: a sum of thousands of terms loses less that way.
+const PART: usize = 1024;
 
 /// See [`super::dots`].
 pub fn dots(features: FloatTensor<Flex>, bank: FloatTensor<Flex>, rows: IntTensor<Flex>) -> FloatTensor<Flex> {
@@ -20,9 +24,13 @@ pub fn dots(features: FloatTensor<Flex>, bank: FloatTensor<Flex>, rows: IntTenso
     let ([b, d], [_, r]) = (dims(&features), dims(&rows));
     let (features, bank, rows) = (floats(&features), floats(&bank), numbers(&rows));
     let mut out = vec![0.0f32; b * r];
-    out.par_chunks_mut(r.max(1)).zip(rows.par_chunks(r.max(1))).enumerate().for_each(|(i, (out, rows))| {
-        let feature = &features[i * d..][..d];
-        out.par_chunks_mut(TASK).zip(rows.par_chunks(TASK)).for_each(|(out, rows)| dot_rows(out, bank, rows, feature));
+    let group = b.div_ceil(rayon::current_num_threads()).max(1);
+    out.par_chunks_mut((group * r).max(1)).zip(rows.par_chunks((group * r).max(1))).enumerate().for_each(|(g, (out, rows))| {
+        sweep(rows, r, d, |i, part| {
+            let feature = &features[(g * group + i) * d..][..d];
+            let part = i * r + part.start..i * r + part.end;
+            dot_rows(&mut out[part.clone()], bank, &rows[part], feature);
+        });
     });
     tensor(out, [b, r])
 }
@@ -34,17 +42,48 @@ pub fn pull(weights: FloatTensor<Flex>, bank: FloatTensor<Flex>, rows: IntTensor
     let ([b, r], [_, d]) = (dims(&weights), dims(&bank));
     let (weights, bank, rows) = (floats(&weights), floats(&bank), numbers(&rows));
     let mut out = vec![0.0f32; b * d];
-    out.par_chunks_mut(d.max(1)).enumerate().for_each(|(i, out)| {
-        // In parts that are added in their order: a sum of thousands of terms loses less that way, and repeats its bits.
-        let mut part = vec![0.0f32; d];
-        for from in (0..r).step_by(TASK) {
-            let count = TASK.min(r - from);
-            part.fill(0.0);
-            add_rows(&mut part, bank, &rows[i * r + from..][..count], &weights[i * r + from..][..count]);
-            out.iter_mut().zip(&part).for_each(|(out, part)| *out += part);
-        }
+    let group = b.div_ceil(rayon::current_num_threads()).max(1);
+    out.par_chunks_mut((group * d).max(1)).zip(rows.par_chunks((group * r).max(1))).enumerate().for_each(|(g, (out, rows))| {
+        let mut sum = vec![0.0f32; d];
+        sweep(rows, r, d, |i, part| {
+            let weights = &weights[(g * group + i) * r..][..r];
+            for from in part.clone().step_by(PART) {
+                let part = from..(from + PART).min(part.end);
+                sum.fill(0.0);
+                add_rows(&mut sum, bank, &rows[i * r + part.start..i * r + part.end], &weights[part]);
+                out[i * d..][..d].iter_mut().zip(&sum).for_each(|(out, sum)| *out += sum);
+            }
+        });
     });
     tensor(out, [b, d])
+}
+
+/// Calls `each(i, part)` until every feature i has met all its rows `rows[i r..(i + 1) r]`.
+///
+/// Where these ascend behind column 0 (the negatives of a set have no order, so whoever draws them may sort them), all features meet one
+/// part of the bank after the other: it is then read from memory once, not once per feature.
+fn sweep(rows: &[i32], r: usize, d: usize, mut each: impl FnMut(usize, Range<usize>)) {
+    let b = rows.len() / r.max(1);
+    let ascends = |i: usize| rows[i * r + 1..(i + 1) * r].is_sorted();
+    if r < 2 || !(0..b).all(ascends) {
+        (0..b).for_each(|i| each(i, 0..r));
+        return;
+    }
+    (0..b).for_each(|i| each(i, 0..1));
+    let step = (TILE_BYTES / (4 * d).max(1)).max(1);
+    let mut done = vec![1; b];
+    let mut end = 0;
+    while done.iter().any(|&done| done < r) {
+        end += step;
+        for (i, done) in done.iter_mut().enumerate() {
+            let left = &rows[i * r + *done..(i + 1) * r];
+            let count = left.partition_point(|&row| (row as usize) < end);
+            if count > 0 {
+                each(i, *done..*done + count);
+                *done += count;
+            }
+        }
+    }
 }
 
 fn dims(tensor: &FloatTensor<Flex>) -> [usize; 2] {

@@ -24,7 +24,10 @@ pub fn pull(weights: Tensor<2>, bank: Tensor<2>, rows: Tensor<2, Int>) -> Tensor
     for tile in tiles(rows, d) {
         let [_, count] = tile.dims();
         let part = weights.clone().narrow(1, from, count).reshape([b, 1, count]);
-        sum = sum + part.matmul(gather(&bank, tile)).reshape([b, d]);
+        let rows = gather(&bank, tile);
+        // CubeCL's matrix product takes no single column of a wider matrix.
+        let product = if count == 1 { rows * part } else { part.matmul(rows) };
+        sum = sum + product.reshape([b, d]);
         from += count;
     }
     sum
