@@ -165,9 +165,8 @@ fn types_of_safetensors() {
     {
         let converted: Vec<(String, TensorData)> =
             tensors.iter().map(|(name, data)| (name.clone(), data.clone().convert_dtype(kind))).collect();
-        let view = |data: &TensorData| (stored, data.shape().to_vec(), data.as_bytes().to_vec());
-        let parts: Vec<(&String, (Dtype, Vec<usize>, Vec<u8>))> = converted.iter().map(|(name, data)| (name, view(data))).collect();
-        let views = parts.iter().map(|(name, (kind, shape, bytes))| (*name, TensorView::new(*kind, shape.clone(), bytes).unwrap()));
+        let views =
+            converted.iter().map(|(name, data)| (name, TensorView::new(stored, data.shape().to_vec(), data.as_bytes()).unwrap()));
         std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
         if kind == DType::I32 {
             assert!(read(&path, &tensors, false).unwrap_err().to_string().contains("type of bn1.bias: I32"));
