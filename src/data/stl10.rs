@@ -224,7 +224,8 @@ fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Resu
         match std::os::windows::fs::FileExt::seek_read(file, buffer, offset) {
             Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
-                buffer = &mut buffer[read..];
+                let rest = buffer;
+                buffer = &mut rest[read..];
                 offset += read as u64;
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
