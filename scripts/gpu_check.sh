@@ -2,7 +2,7 @@
 # Checks and measures a machine with an NVIDIA GPU: first that the numbers are right, then how fast they come. It needs no Rust
 # and no network there, only a copy of the repository and programs built elsewhere with `--features cuda`:
 #
-#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [kernels] [losses] [mixture] [bench] [train]   (all by default)
+#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [kernels] [losses] [mixture] [scores] [bench] [train]   (all by default)
 #
 # Environment (relative paths start at the repository):
 #   UNMIX                  the program
@@ -110,6 +110,17 @@ check_mixture() {
   return "$status"
 }
 
+# Scores of InsDis and CMC per path against the gather of all rows, for the bank of ImageNet-100.
+check_scores() {
+  local name status=0
+  for name in cuda wgpu; do
+    has "$name" || continue
+    "$unmix" bench scores --device "$name" --images 126689 --json >"$work/line" || { status=1; continue; }
+    record scores <"$work/line"
+  done
+  return "$status"
+}
+
 # The first five losses of one config (that of tests/devices.rs) on each device, against the CPU's. Allowed: 1e-3 relative, which is also about what TF32
 # (10 bits of mantissa) may cost where CUDA's tuner picks it.
 check_losses() {
@@ -181,12 +192,12 @@ print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar
 names=$(usable)
 record machine gpu="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo unknown)" \
   date="$(date -u +%F)" version="$("$unmix" --version)" </dev/null
-for part in "${@:-devices fixtures kernels losses mixture bench train}"; do
+for part in "${@:-devices fixtures kernels losses mixture scores bench train}"; do
   # Unquoted: the default is several words.
   for check in $part; do
     case $check in
-      devices | fixtures | kernels | losses | mixture | bench | train) ;;
-      *) echo "there is no check \`$check\`: devices, fixtures, kernels, losses, mixture, bench, train" >&2; exit 2 ;;
+      devices | fixtures | kernels | losses | mixture | scores | bench | train) ;;
+      *) echo "there is no check \`$check\`: devices, fixtures, kernels, losses, mixture, scores, bench, train" >&2; exit 2 ;;
     esac
     printf '\n== %s\n' "$check"
     "check_$check" || failed+=("$check")
