@@ -116,3 +116,21 @@ fn bad_files_of_weights() {
     assert!(!dir.path().join("in.safetensors").exists());
     refuse(&mut unmix(dir.path(), &["export", "--run", "nowhere", "--out", "x"]), "nowhere", "unmix pretrain");
 }
+
+/// A command line of the authors' program trains, and prints what it came to.
+#[test]
+fn an_old_command_line_trains() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = r#"data.source={"name": "synthetic", "count": 20, "test_count": 4, "height": 16, "width": 16}"#;
+    let small = ["--set", source, "--set", "views.crop.size=16", "--set", "model.stem=cifar", "--set", "model.width=0.125"];
+    let short = ["--epochs", "1", "--lr_decay_epochs", "1", "--batch_size", "8", "--nce_k", "9", "--set", "eval.enabled=false"];
+    for (program, switches) in [("train_moco_ins", vec!["--IM"]), ("train_CMC", vec!["--softmax", "--model", "resnet18v1"])] {
+        let mut command = unmix(dir.path(), &["compat", program, "--data_folder", "D", "--model_path", program]);
+        let said = text(&succeed(command.args(switches).args(short).args(small)));
+        assert!(said.contains("\"negatives\": 9") && said.contains("note: random draws depend"), "{said}");
+        let run = std::fs::read_dir(dir.path().join(program)).unwrap().next().unwrap().unwrap().path();
+        // The partial last batch is kept: 20 images in batches of 8.
+        let state: serde_json::Value = serde_json::from_slice(&std::fs::read(run.join("checkpoint/state.json")).unwrap()).unwrap();
+        assert_eq!(state["step"], 3, "{}", run.display());
+    }
+}

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod bench;
+mod compat;
 mod config;
 mod devices;
 mod eval;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Trains an encoder as a config file says.
     Pretrain(pretrain::Pretrain),
+    /// Runs a command line of the authors' first program.
+    Compat(compat::Compat),
     /// Evaluates the encoder of a run.
     #[command(subcommand)]
     Eval(eval::Eval),
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
     keep_freed_memory();
     let outcome = match Cli::parse().command {
         Command::Pretrain(command) => command.run(),
+        Command::Compat(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),

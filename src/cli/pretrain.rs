@@ -44,43 +44,46 @@ impl Pretrain {
         config.device = self.device.clone().unwrap_or(config.device);
         config.out = self.out.clone().or(config.out);
         config.resume = self.resume.clone().unwrap_or(config.resume);
-        let config = config.resolved();
-
-        let train = config.data.open(Split::Train, config.seed)?;
-        let test = test_split(&config, train.as_ref())?;
-        // What the data rules out is said before a folder is made.
-        crate::train::jobs::Length::of(&config, train.len())?;
-        if config.method.splits_views() {
-            refuse_grey(train.as_ref())?;
-        }
-        let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
-        let (dir, checkpoint) = open_dir(&config, &self.config.config)?;
-        let mut sinks =
-            Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?), Box::new(Terminal::new(self.quiet))]);
-        match &checkpoint {
-            None => write_config(&dir, &config, &device)?,
-            Some(checkpoint) => {
-                dir.truncate_metrics(checkpoint.state.step)?;
-                for message in differences(&dir, &config)? {
-                    sinks.on(&Event::Warning { message })?;
-                }
-            }
-        }
-
-        let folder = dir.path().to_owned();
-        let ended = Session { config, device, train, test, dir, sinks }.run(checkpoint, stop_flag()?)?;
-        Ok(match ended {
-            Ended::Finished(summary) => {
-                super::print(&result(&summary, &folder));
-                ExitCode::SUCCESS
-            }
-            Ended::Interrupted(step) => {
-                super::print(&format!("stopped after step {step}; the state is saved in {}", folder.display()));
-                super::print(&format!("go on with: --out {} --resume auto", folder.display()));
-                ExitCode::from(super::INTERRUPTED)
-            }
-        })
+        train(config.resolved(), &self.config.config, self.quiet)
     }
+}
+
+/// Trains as a resolved config says; a new run folder without a name of its own is named after `file`.
+pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
+    let train = config.data.open(Split::Train, config.seed)?;
+    let test = test_split(&config, train.as_ref())?;
+    // What the data rules out is said before a folder is made.
+    crate::train::jobs::Length::of(&config, train.len())?;
+    if config.method.splits_views() {
+        refuse_grey(train.as_ref())?;
+    }
+    let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
+    let (dir, checkpoint) = open_dir(&config, file)?;
+    let mut sinks =
+        Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?), Box::new(Terminal::new(quiet))]);
+    match &checkpoint {
+        None => write_config(&dir, &config, &device)?,
+        Some(checkpoint) => {
+            dir.truncate_metrics(checkpoint.state.step)?;
+            for message in differences(&dir, &config)? {
+                sinks.on(&Event::Warning { message })?;
+            }
+        }
+    }
+
+    let folder = dir.path().to_owned();
+    let ended = Session { config, device, train, test, dir, sinks }.run(checkpoint, stop_flag()?)?;
+    Ok(match ended {
+        Ended::Finished(summary) => {
+            super::print(&result(&summary, &folder));
+            ExitCode::SUCCESS
+        }
+        Ended::Interrupted(step) => {
+            super::print(&format!("stopped after step {step}; the state is saved in {}", folder.display()));
+            super::print(&format!("go on with: --out {} --resume auto", folder.display()));
+            ExitCode::from(super::INTERRUPTED)
+        }
+    })
 }
 
 /// The images that kNN classifies. Data without labels or without a test split trains without the measurement; data of one class

@@ -30,6 +30,8 @@ pub struct ScheduleConfig {
     pub kind: Kind,
     /// Completed epochs after which a multistep rate is multiplied by `factor`.
     pub milestones: Vec<u64>,
+    /// The same as shares of the whole length, so that `epochs` alone sets a run's budget: [0.6, 0.8, 0.9] of 240 epochs are 144, 192, 216.
+    pub milestones_at: Vec<f64>,
     /// Factor of a multistep rate.
     pub factor: f64,
     /// First epoch of a cosine per epoch: 0, or 1, which starts just below the base rate and spends the last epoch at `final_lr`.
@@ -51,6 +53,7 @@ impl Default for ScheduleConfig {
             steps: None,
             kind: Kind::Cosine,
             milestones: Vec::new(),
+            milestones_at: Vec::new(),
             factor: 0.1,
             epoch_base: 0,
             per_step: false,
@@ -75,10 +78,16 @@ impl ScheduleConfig {
         match self.kind {
             _ if step < warmup => self.warmup(base_lr, step, warmup),
             Kind::Constant => base_lr,
-            Kind::Multistep => multistep(base_lr, &self.milestones, self.factor, epoch),
+            Kind::Multistep => multistep(base_lr, &self.milestones_of(total_steps.div_ceil(steps_per_epoch)), self.factor, epoch),
             Kind::Cosine if self.is_per_step() => cosine(base_lr, self.final_lr, step - warmup, total_steps.saturating_sub(warmup)),
             Kind::Cosine => cosine(base_lr, self.final_lr, epoch + self.epoch_base, total_steps.div_ceil(steps_per_epoch)),
         }
+    }
+
+    /// Completed epochs after which the rate changes, in a run of `epochs`.
+    fn milestones_of(&self, epochs: u64) -> Vec<u64> {
+        let shares = self.milestones_at.iter().map(|share| (share * epochs as f64).round() as u64);
+        self.milestones.iter().copied().chain(shares).collect()
     }
 
     fn is_per_step(&self) -> bool {
@@ -113,6 +122,10 @@ impl ScheduleConfig {
         require(not_negative(self.warmup_epochs), "warmup_epochs", &self.warmup_epochs, "at least 0");
         require(self.warmup_start.is_none_or(not_negative), "warmup_start", &self.warmup_start.unwrap_or(0.0), "at least 0");
         require(self.milestones.is_sorted(), "milestones", &self.milestones, "in ascending order");
+        let shares = &self.milestones_at;
+        let valid = shares.is_sorted() && shares.iter().all(|share| *share > 0.0 && *share < 1.0);
+        require(valid, "milestones_at", shares, "shares between 0 and 1 in ascending order");
+        require(shares.is_empty() || self.milestones.is_empty(), "milestones_at", shares, "empty where `milestones` is set");
         if let Some(epochs) = self.epochs {
             require(
                 self.warmup_epochs <= epochs as f64,
@@ -128,6 +141,7 @@ impl ScheduleConfig {
         let (cosine, warms_up) = (self.kind == Kind::Cosine, self.warmup_epochs > 0.0);
         let idle = [
             ("milestones", self.kind != Kind::Multistep && !self.milestones.is_empty(), "only kind = multistep reads it"),
+            ("milestones_at", self.kind != Kind::Multistep && !self.milestones_at.is_empty(), "only kind = multistep reads it"),
             ("final_lr", !cosine && self.final_lr != 0.0, "only kind = cosine reads it"),
             ("per_step", !cosine && self.per_step, "only kind = cosine reads it"),
             ("epoch_base", self.epoch_base != 0 && (!cosine || self.is_per_step()), "only a cosine per epoch reads it"),
@@ -196,6 +210,20 @@ mod tests {
 
     fn config(json: &str) -> ScheduleConfig {
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn shares_are_milestones_of_any_length() {
+        let shares = config(r#"{"epochs": 600, "kind": "multistep", "milestones_at": [0.6, 0.8, 0.9]}"#);
+        let fixed = config(r#"{"epochs": 600, "kind": "multistep", "milestones": [360, 480, 540]}"#);
+        for epoch in [0, 359, 360, 479, 480, 539, 540, 599] {
+            assert_eq!(shares.lr(0.03, 7 * epoch, 7, 7 * 600), fixed.lr(0.03, 7 * epoch, 7, 7 * 600), "epoch {epoch}");
+        }
+        assert_eq!(shares.milestones_of(240), [144, 192, 216]);
+        let mut out = Vec::new();
+        config(r#"{"epochs": 9, "kind": "multistep", "milestones_at": [0.9, 1.5], "milestones": [3]}"#)
+            .problems("schedule", &mut out);
+        assert_eq!(out.len(), 2, "{out:?}");
     }
 
     fn problems(json: &str) -> Vec<String> {
