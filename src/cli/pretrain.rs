@@ -109,12 +109,11 @@ fn test_split(config: &RunConfig, train: &dyn Source) -> Result<Option<Arc<dyn S
 fn refuse_grey(train: &dyn Source) -> Result<()> {
     const LOOKED_AT: usize = 64;
     let looked = train.len().min(LOOKED_AT);
-    for index in 0..looked {
-        // An unreadable image is the loader's to report.
-        let Ok(image) = crate::data::load(train, index) else { return Ok(()) };
-        if image.pixels.chunks_exact(3).any(|rgb| rgb[0] != rgb[1] || rgb[1] != rgb[2]) {
-            return Ok(());
-        }
+    // An unreadable image says nothing of colours; it is the loader's to report.
+    let images: Vec<_> = (0..looked).filter_map(|index| crate::data::load(train, index).ok()).collect();
+    let grey = |image: &crate::data::RgbImage| image.pixels.chunks_exact(3).all(|rgb| rgb[0] == rgb[1] && rgb[1] == rgb[2]);
+    if images.is_empty() || !images.iter().all(grey) {
+        return Ok(());
     }
     Err(Error::input(format!(
         "the images are grey (the first {looked} all are): CMC contrasts lightness with colour, and there is none"

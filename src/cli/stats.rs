@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::ConfigArgs;
+use crate::config::RunConfig;
 use crate::data::{Split, epoch_order};
 use crate::error::{Error, Result};
 use crate::eval::stats::channel_stats;
@@ -30,7 +31,10 @@ impl Stats {
         if self.images == Some(0) {
             return Err(Error::input("--images is 0: there is nothing to measure").hint("leave it away to measure all images"));
         }
-        let config = self.config.load()?;
+        // The constants that are to be measured may be missing, which is a problem of any other command.
+        let mut settings = self.config.set.clone();
+        settings.splice(0..0, ["views.mean=[0,0,0]".to_owned(), "views.std=[1,1,1]".to_owned()]);
+        let config = RunConfig::load(&self.config.config, &settings)?;
         let source = config.data.open(Split::Train, config.seed)?;
         let count = source.len();
         // The first images of a folder would all be of one class.

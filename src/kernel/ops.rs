@@ -110,15 +110,32 @@ impl KernelOps for burn_cubecl::CubeBackend {
         }
     }
 
-    fn bank_dots(features: FloatTensor<Self>, bank: FloatTensor<Self>, rows: IntTensor<Self>, _: KernelPath) -> FloatTensor<Self> {
+    fn bank_dots(
+        features: FloatTensor<Self>,
+        bank: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        path: KernelPath,
+    ) -> FloatTensor<Self> {
+        only_cube(path);
         super::scores::cube::dots(features, bank, rows)
     }
 
-    fn bank_pull(weights: FloatTensor<Self>, bank: FloatTensor<Self>, rows: IntTensor<Self>, _: KernelPath) -> FloatTensor<Self> {
+    fn bank_pull(
+        weights: FloatTensor<Self>,
+        bank: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        path: KernelPath,
+    ) -> FloatTensor<Self> {
+        only_cube(path);
         super::scores::cube::pull(weights, bank, rows)
     }
 
     fn copy_images(images: FloatTensor<Self>) -> FloatTensor<Self> {
         images.copy()
     }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn only_cube(path: KernelPath) {
+    assert_eq!(path, KernelPath::Cube, "scores have no other kernel on CubeCL devices");
 }

@@ -19,11 +19,6 @@ impl InfoNce {
         self.per_query.clone().mean()
     }
 
-    /// `mean_i w_i loss_i` with constant weights `[n]`.
-    pub fn weighted(&self, weights: Tensor<1>) -> Tensor<1> {
-        (self.per_query.clone() * weights).mean()
-    }
-
     /// The mean weight that the softmax gives to the positive, `[1]`, without graph.
     pub fn positive_probability(&self) -> Tensor<1> {
         self.per_query.clone().inner().neg().exp().mean()

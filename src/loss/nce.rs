@@ -24,11 +24,11 @@ pub enum NceZ {
 }
 
 impl NceZ {
-    /// The constant of the next step, after one that used `z` and would have estimated `estimate`.
-    pub fn next(self, z: Tensor<1>, estimate: Tensor<1>) -> Tensor<1> {
+    /// The constant of the next step, after one that used `z` and whose batch would give `estimate`.
+    pub fn next(self, z: Tensor<1>, estimate: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
         match self {
             Self::First => z,
-            Self::Ema => z.mul_scalar(KEPT) + estimate.mul_scalar(1.0 - KEPT),
+            Self::Ema => z.mul_scalar(KEPT) + estimate().mul_scalar(1.0 - KEPT),
         }
     }
 }

@@ -123,7 +123,7 @@ impl Cmc {
                 parts.push((name, term.plain));
             }
         }
-        let z = z.map(|z| z.map(|(used, estimate)| self.config.nce_z.next(used, estimate)));
+        let z = z.map(|z| z.map(|(_, next)| next));
         let features = features.map(Tensor::inner);
         let embeddings = vec![("l", features[0].clone()), ("ab", features[1].clone())];
         self.seen = Some(Seen { stats, images, features, z });

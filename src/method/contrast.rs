@@ -52,9 +52,7 @@ pub struct Term {
     pub plain: Tensor<1>,
     /// How likely the positives are, `[1]`, without graph.
     pub positive: Tensor<1>,
-    /// `[b, 1 + k]`, without graph.
-    pub logits: Tensor<2>,
-    /// The constant that NCE used and the one that this batch would give, each `[1]`.
+    /// The constant that NCE used and that of the next step, each `[1]`.
     pub z: Option<(Tensor<1>, Tensor<1>)>,
 }
 
@@ -63,7 +61,10 @@ impl Contrast {
     pub fn draw(&self, images: &[u32], position: Position, device: &Device) -> Drawn {
         let stream = Stream::new(position.seed, Purpose::Negatives, &[position.epoch, position.step]);
         let (b, k, n) = (images.len(), self.negatives, self.images as u64);
-        let index = |values: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(values.clone(), [values.len()]), device);
+        let index = |values: Vec<i32>| -> Tensor<1, Int> {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), device)
+        };
         if self.shared {
             let mut stream = stream;
             let drawn: Vec<i32> = (0..k).map(|_| stream.scaled(n) as i32).collect();
@@ -108,14 +109,8 @@ impl Contrast {
                 Some(weights) => (per_query.clone() * weights).mean(),
                 None => per_query.clone().mean(),
             };
-            let estimate = |z: &Tensor<1>| (z.clone(), nce::estimate_z(logits.clone(), self.images));
-            Term {
-                loss,
-                plain: per_query.inner().mean(),
-                positive: criterion.positive(logits.clone()),
-                z: criterion.z().map(estimate),
-                logits: logits.inner(),
-            }
+            let next = |z: &Tensor<1>| (z.clone(), self.nce_z.next(z.clone(), || nce::estimate_z(logits.clone(), self.images)));
+            Term { loss, plain: per_query.inner().mean(), positive: criterion.positive(logits.clone()), z: criterion.z().map(next) }
         };
         match drawn {
             Drawn::Each(rows, masked) => {

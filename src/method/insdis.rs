@@ -163,7 +163,7 @@ impl InsDis {
                 parts.push((name, term.plain));
             }
         }
-        let z = z.map(|(used, estimate)| self.config.nce_z.next(used, estimate));
+        let z = z.map(|(_, next)| next);
         self.seen = Some(Seen { stats, images, features: q.inner(), z });
         Outcome { loss, parts, positive: term.positive, embeddings }
     }

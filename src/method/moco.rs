@@ -253,8 +253,8 @@ impl Method for Moco {
             }
             embeddings.push(("qm", mixed.queries));
         }
-        let estimate = |z: &Tensor<1>| self.config.nce_z.next(z.clone(), nce::estimate_z(clean.clone(), self.images));
-        let z = criterion.z().map(estimate);
+        let next = |z: &Tensor<1>| self.config.nce_z.next(z.clone(), || nce::estimate_z(clean.clone(), self.images));
+        let z = criterion.z().map(next);
 
         // One enqueue per step; in symmetric mode the keys of view 1 come first.
         let keys: Vec<_> = k1.into_iter().chain([k2]).collect();

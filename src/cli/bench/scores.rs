@@ -182,10 +182,9 @@ struct Memory(Option<f64>);
 impl Memory {
     /// Starts a new peak where the system can.
     fn mark(opened: &Opened) -> Self {
-        #[cfg(target_os = "linux")]
-        // Resets the process's peak (proc(5)); where that is refused the peak stays that of the whole process.
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
-        Self(now_mib(opened, "VmRSS:"))
+        // Resets the process's peak (proc(5)). Where that is refused there is no number: the peak would be that of the whole process.
+        let reset = !in_process(opened) || std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        Self(now_mib(opened, "VmRSS:").filter(|_| reset))
     }
 
     /// Peak since the mark, above what was in use then.
@@ -194,8 +193,13 @@ impl Memory {
     }
 }
 
+/// True where the device's memory is the process's own.
+fn in_process(opened: &Opened) -> bool {
+    ["cpu", "wgpu-cpu"].contains(&opened.info.name.as_str())
+}
+
 fn now_mib(opened: &Opened, key: &str) -> Option<f64> {
-    if opened.info.name != "cpu" && opened.info.name != "wgpu-cpu" {
+    if !in_process(opened) {
         return opened.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64 / f64::from(1 << 20));
     }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
