@@ -134,3 +134,39 @@ fn an_old_command_line_trains() {
         assert_eq!(state["step"], 3, "{}", run.display());
     }
 }
+
+/// What `stats` is for: a colour space without constants, whose config no other command takes.
+#[test]
+fn statistics_of_a_space_without_constants() {
+    let dir = tempfile::tempdir().unwrap();
+    let yuv = ["--set", "views.color_space=yuv", "--set", "views.mean=null", "--set", "views.std=null"];
+    refuse(pretrain(dir.path(), &["--out", "run"]).args(yuv), "views.std", "unmix");
+    let said = text(&succeed(stats(dir.path(), &["--images", "50"]).args(yuv)));
+    assert!(said.contains("--set views.mean=[") && said.contains(" in yuv, "), "{said}");
+}
+
+/// A run starts from the weights of another, bit by bit: the rate leaves them as they are.
+#[test]
+fn a_run_starts_from_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = ["--quiet", "--set", "eval.enabled=false"];
+    succeed(pretrain(dir.path(), &["--out", "a", "--set", "schedule.steps=2"]).args(short));
+    succeed(&mut unmix(dir.path(), &["export", "--run", "a", "--head", "keep", "--out", "a.safetensors"]));
+    let from = [
+        "--out",
+        "b",
+        "--set",
+        "schedule.steps=1",
+        "--set",
+        "seed=99",
+        "--set",
+        "optim.lr=1e-30",
+        "--set",
+        "model.weights=a.safetensors",
+    ];
+    succeed(pretrain(dir.path(), &from).args(short));
+    let read = |run: &str| common::Tensors::read(&dir.path().join(run).join("checkpoint/tensors.safetensors")).floats;
+    let (a, b) = (read("a"), read("b"));
+    let weights: Vec<_> = a.keys().filter(|name| name.starts_with("query.") && !name.contains(".running_")).collect();
+    assert!(weights.len() > 20 && weights.iter().all(|name| a[*name] == b[*name]));
+}

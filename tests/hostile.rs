@@ -336,3 +336,13 @@ fn an_unknown_command_line_option() {
     assert_eq!(output.status.code(), Some(2));
     assert!(common::binary::text(&output).contains("--config"), "no suggestion");
 }
+
+/// Lightness against colours, and there are none.
+#[test]
+fn grey_images_for_cmc() {
+    let dir = tempfile::tempdir().unwrap();
+    let cmc = r#"method={"name": "cmc", "negatives": 9}"#;
+    let settings = ["--set", cmc, "--set", "views.color_space=lab", "--set", "data.source={\"name\": \"embedded\"}"];
+    refuse(pretrain(dir.path(), &["--out", "run"]).args(settings), "the images are grey", "insdis");
+    assert!(!dir.path().join("run").exists());
+}

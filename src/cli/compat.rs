@@ -100,7 +100,7 @@ impl Script {
     fn lacks(self) -> &'static [&'static str] {
         match self {
             Self::MocoIns => &["crop_low", "feat_dim", "view"],
-            Self::Cmc => &["moco", "alpha", "crop", "aug"],
+            Self::Cmc => &["moco", "crop"],
         }
     }
 
@@ -346,6 +346,9 @@ impl Given {
         ];
         let given = unused.iter().filter(|(flag, _)| self.values.contains_key(flag));
         notes.extend(given.map(|(flag, why)| format!("--{flag} has no effect: {why}")));
+        let elsewhere = [("aug", Script::Cmc, "CMC jitters no colours"), ("alpha", Script::Cmc, "there is no key encoder")];
+        let given = elsewhere.iter().filter(|(flag, script, _)| self.script == *script && self.values.contains_key(flag));
+        notes.extend(given.map(|(flag, _, why)| format!("--{flag} has no effect: {why}")));
         if self.has("warm") {
             notes.push("--warm has no effect: in the program it changes the run's name alone".into());
         }

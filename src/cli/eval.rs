@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use crate::config::{RunConfig, layer};
 use crate::data::Split;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::Extraction;
-use crate::train::{Checkpoint, RunDir, run};
+use crate::train::{Checkpoint, run};
 
 /// Evaluates the encoder of a run.
 #[derive(Debug, Subcommand)]
@@ -47,15 +46,7 @@ impl Eval {
 
 impl Knn {
     fn run(&self) -> Result<ExitCode> {
-        let file = self.run.join("config.json");
-        if !RunDir::holds_run(&self.run) || !file.exists() {
-            return Err(Error::input(format!("`{}` holds no run", self.run.display()))
-                .hint("name the folder that `unmix pretrain` printed"));
-        }
-        let mut value = layer::read(&file)?;
-        self.set.iter().try_for_each(|setting| layer::set(&mut value, setting))?;
-        let config: RunConfig = layer::resolve(value)?;
-        config.validate()?;
+        let config = super::run_config(&self.run, &self.set)?;
         let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?.with_kernels(&config.kernels)?;
         let checkpoint = Checkpoint::read(&self.run.join("checkpoint"))?;
         let (bank, queries) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);

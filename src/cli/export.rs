@@ -1,13 +1,13 @@
 //! `unmix export`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::config::{RunConfig, layer};
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
 use crate::model::{HeadName, ModelName, StateDict, weights};
@@ -48,7 +48,7 @@ enum HeadChoice {
 impl Export {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
-        let config = config_of(&self.run)?;
+        let config = super::run_config(&self.run, &[])?;
         let Checkpoint { state, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
         let which = choose(&tensors, self.which.as_deref())?;
         let mut encoder = part(&tensors, &which);
@@ -125,17 +125,6 @@ impl Export {
         lines.push(format!("m.load_state_dict(load_file(\"{}\"), strict=True)", self.out.display()));
         lines.join("\n")
     }
-}
-
-/// The config of a run's folder.
-fn config_of(run: &Path) -> Result<RunConfig> {
-    let file = run.join("config.json");
-    if !file.exists() {
-        return Err(Error::input(format!("`{}` holds no run", run.display())).hint("name the folder that `unmix pretrain` printed"));
-    }
-    let config: RunConfig = layer::resolve(layer::read(&file)?)?;
-    config.validate()?;
-    Ok(config)
 }
 
 /// The first part of the encoders' names: encoders are what has running statistics.

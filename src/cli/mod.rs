@@ -11,13 +11,14 @@ mod pretrain;
 mod preview;
 mod stats;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::RunConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::train::RunDir;
 
 /// Exit status of a run that ended early on Ctrl-C or SIGTERM, with a checkpoint (128 + SIGINT, as shells report it).
 const INTERRUPTED: u8 = 130;
@@ -74,6 +75,15 @@ impl ConfigArgs {
     }
 }
 
+/// The config of a run's folder, with settings laid over it.
+fn run_config(run: &Path, settings: &[String]) -> Result<RunConfig> {
+    let file = run.join("config.json");
+    if !RunDir::holds_run(run) || !file.exists() {
+        return Err(Error::input(format!("`{}` holds no run", run.display())).hint("name the folder that `unmix pretrain` printed"));
+    }
+    RunConfig::load(&file, settings)
+}
+
 /// Parses the arguments, runs the command, reports a failure on stderr. Exit status: 0 done, 1 the run failed, 2 bad input,
 /// 130 ended early on request.
 pub fn main() -> ExitCode {
@@ -119,7 +129,7 @@ fn print(text: &str) {
 
 /// Prints one JSON object on one line.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(value).map_err(|e| crate::error::Error::run(format!("cannot write JSON: {e}")))?;
+    let text = serde_json::to_string(value).map_err(|e| Error::run(format!("cannot write JSON: {e}")))?;
     print(&text);
     Ok(())
 }

@@ -33,7 +33,7 @@ impl Stats {
         }
         // The constants that are to be measured may be missing, which is a problem of any other command.
         let mut settings = self.config.set.clone();
-        settings.splice(0..0, ["views.mean=[0,0,0]".to_owned(), "views.std=[1,1,1]".to_owned()]);
+        settings.extend(["views.mean=[0,0,0]".to_owned(), "views.std=[1,1,1]".to_owned()]);
         let config = RunConfig::load(&self.config.config, &settings)?;
         let source = config.data.open(Split::Train, config.seed)?;
         let count = source.len();

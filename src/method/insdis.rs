@@ -211,3 +211,16 @@ impl Method for InsDis {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_images_are_warned_of() {
+        let of = |loss, images| BankConfig { negatives: 100, loss, ..BankConfig::default() }.warnings(images);
+        assert!(of(LossName::Nce, 101).is_empty() && of(LossName::Softmax, 101).is_empty());
+        assert!(of(LossName::Nce, 100)[0].contains("constant Z"), "{:?}", of(LossName::Nce, 100));
+        assert!(of(LossName::Softmax, 40)[0].contains("method.negatives=10"), "{:?}", of(LossName::Softmax, 40));
+    }
+}
