@@ -179,12 +179,16 @@ check_train() {
   source=$("$python" -c 'import json, os, sys
 root = os.path.realpath(sys.argv[1])
 print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar10", "root": root}))' "$DATA")
-  for name in cuda wgpu; do
-    has "$name" || continue
-    "$unmix" pretrain --config configs/cifar10-moco-none-asym.json --device "$name" --out "$work/train-$name" \
-      --set data.source="$source" --set schedule.epochs="$epochs" 2>"$out/train-$name.log" || { status=1; continue; }
-    "$python" -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' "$work/train-$name/summary.json" |
-      record train config=cifar10-moco-none-asym
+  # Every system of the paper at full width, for some epochs.
+  local config
+  for config in cifar10-moco-none-asym cifar10-{moco,insdis,cmc}-{none,im}; do
+    for name in cuda wgpu; do
+      has "$name" || continue
+      "$unmix" pretrain --config "configs/$config.json" --device "$name" --out "$work/train-$config-$name" \
+        --set data.source="$source" --set schedule.epochs="$epochs" 2>"$out/train-$config-$name.log" || { status=1; continue; }
+      "$python" -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' "$work/train-$config-$name/summary.json" |
+        record train config="$config"
+    done
   done
   return "$status"
 }
