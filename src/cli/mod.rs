@@ -13,6 +13,7 @@ mod stats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -77,11 +78,29 @@ impl ConfigArgs {
 
 /// The config of a run's folder, with settings laid over it.
 fn run_config(run: &Path, settings: &[String]) -> Result<RunConfig> {
+    RunConfig::load(&run_file(run)?, settings)
+}
+
+/// The config file of a run's folder.
+fn run_file(run: &Path) -> Result<PathBuf> {
     let file = run.join("config.json");
     if !RunDir::holds_run(run) || !file.exists() {
         return Err(Error::input(format!("`{}` holds no run", run.display())).hint("name the folder that `unmix pretrain` printed"));
     }
-    RunConfig::load(&file, settings)
+    Ok(file)
+}
+
+/// Set by the first Ctrl-C or SIGTERM, so that the work ends after `unit`; the second one ends the process at once.
+fn stop_flag(unit: &'static str) -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nstopping after {unit} (again: at once, without saving)");
+    })
+    .map_err(|e| Error::run(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(&STOP)
 }
 
 /// Parses the arguments, runs the command, reports a failure on stderr. Exit status: 0 done, 1 the run failed, 2 bad input,

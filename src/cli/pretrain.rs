@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use clap::Args;
@@ -72,7 +71,7 @@ pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
     }
 
     let folder = dir.path().to_owned();
-    let ended = Session { config, device, train, test, dir, sinks }.run(checkpoint, stop_flag()?)?;
+    let ended = Session { config, device, train, test, dir, sinks }.run(checkpoint, super::stop_flag("this step")?)?;
     Ok(match ended {
         Ended::Finished(summary) => {
             super::print(&result(&summary, &folder));
@@ -189,19 +188,6 @@ fn compare(at: &str, saved: &Value, now: &Value, out: &mut Vec<String>) {
         (a, b) if a != b => out.push(format!("`{at}` was {a} when the run started and is {b} now")),
         _ => {}
     }
-}
-
-/// Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
-fn stop_flag() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(super::INTERRUPTED));
-        }
-        eprintln!("\nstopping after this step (again: at once, without a checkpoint)");
-    })
-    .map_err(|e| Error::run(format!("cannot listen for Ctrl-C: {e}")))?;
-    Ok(&STOP)
 }
 
 /// What a user sees at the end.

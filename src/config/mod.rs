@@ -13,6 +13,7 @@ use crate::augment::ViewsConfig;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::knn::KnnConfig;
+use crate::eval::linear::LinearConfig;
 use crate::kernel::{ColorSpace, KernelsConfig};
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
@@ -83,6 +84,8 @@ impl Default for LogConfig {
 pub struct EvalConfig {
     /// Weighted k-nearest neighbours.
     pub knn: KnnConfig,
+    /// Linear evaluation (`unmix eval linear`).
+    pub linear: LinearConfig,
     /// Images per forward pass.
     pub batch: usize,
     /// False skips the measurement before and after training.
@@ -91,7 +94,7 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { knn: KnnConfig::default(), batch: 256, enabled: true }
+        Self { knn: KnnConfig::default(), linear: LinearConfig::default(), batch: 256, enabled: true }
     }
 }
 
@@ -219,6 +222,7 @@ impl RunConfig {
         self.optim.problems("optim", &mut out);
         self.schedule.problems("schedule", &mut out);
         self.eval.knn.problems("eval.knn", &mut out);
+        self.eval.linear.problems("eval.linear", &mut out);
         let at_least_one = [
             ("log.every_steps", self.log.every_steps),
             ("eval.batch", self.eval.batch as u64),

@@ -6,8 +6,9 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Ingest, KernelPath, Normalization, ingest};
+use crate::loss::unit_rows;
 use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
 
@@ -28,26 +29,43 @@ pub struct Extraction {
     pub loader: LoaderOptions,
 }
 
-/// Features of all images of a source, in its order. Rows are unit vectors.
+impl Extraction {
+    /// Images of one buffer of a batch, `[n, 3, h, w]`.
+    pub fn images(&self, bytes: &[u8]) -> Tensor<4> {
+        let (height, width) = self.transform.size();
+        let form = Ingest::new([bytes.len() / (3 * height * width), height, width], self.norm);
+        ingest(bytes, &form, &self.device, self.ingest)
+    }
+}
+
+/// Rows of all images of a source, in its order, layer by layer; not normalised.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// What the head gets, `[n, f]`.
-    pub features: Tensor<2>,
-    /// The embedding, `[n, d]`.
-    pub embedding: Tensor<2>,
-    /// Number of the embedding's layer; the features are the one before.
-    pub layers: usize,
+    /// One `[n, f]` per layer that was asked for, in that order.
+    pub layers: Vec<Tensor<2>>,
     /// One per image; `None` in unlabelled data.
     pub labels: Vec<Option<u32>>,
     /// Images per second of wall time, loading included.
     pub images_per_s: f64,
+    /// Share of the time spent waiting for the loader.
+    pub data_wait: f64,
 }
 
 impl Features {
-    /// One of the last two layers, by its number.
-    pub fn layer(&self, layer: usize) -> &Tensor<2> {
-        if layer == self.layers { &self.embedding } else { &self.features }
+    /// The labels, if every image has one.
+    ///
+    /// # Errors
+    /// Unlabelled images; `what` needs labels.
+    pub fn known(&self, what: &str) -> Result<Vec<u32>> {
+        let all: Option<Vec<u32>> = self.labels.iter().copied().collect();
+        all.ok_or_else(|| unlabelled(what))
     }
+}
+
+/// There are no labels, and `what` needs them.
+pub fn unlabelled(what: &str) -> Error {
+    Error::input(format!("{what} needs a label for every image, and the images have none"))
+        .hint("put the images into class folders, or name labelled data with --data")
 }
 
 /// A view without randomness takes a stream like any other and draws nothing from it.
@@ -55,11 +73,17 @@ fn unused() -> Stream {
     Stream::new(0, Purpose::Probe, &[])
 }
 
-/// Runs the encoder over `source` with its running statistics.
+/// Runs the encoder over `source` with its running statistics and hands the rows of every batch, one tensor per layer, to `take`.
 ///
 /// # Errors
 /// Those of the loader.
-pub fn extract(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction) -> Result<Features> {
+pub fn stream(
+    encoder: &Frozen,
+    source: Arc<dyn Source>,
+    how: &Extraction,
+    layers: &[usize],
+    mut take: impl FnMut(Vec<Tensor<2>>, Vec<Option<u32>>),
+) -> Result<Speed> {
     let start = Instant::now();
     let (n, batch) = (source.len(), how.batch);
     let jobs = (0..n).step_by(batch).map(move |from| Job {
@@ -67,20 +91,45 @@ pub fn extract(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction) -> R
         payload: (),
     });
     let mut loader = Loader::start(source, how.transform.clone(), how.loader, jobs);
-    let (height, width) = how.transform.size();
-    let (mut features, mut embedding, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        let bytes = Ingest::new([batch.index.len(), height, width], how.norm);
-        let images = ingest(&batch.views[0], &bytes, &how.device, how.ingest);
-        let rows = encoder.rows(images);
-        features.push(rows.features);
-        embedding.push(rows.embedding);
-        labels.extend(batch.labels);
+        take(encoder.layer_rows(how.images(&batch.views[0]), layers), batch.labels);
         loader.recycle(batch.views);
     }
-    let (features, embedding) = (Tensor::cat(features, 0), Tensor::cat(embedding, 0));
     // The device may still be at work.
-    how.device.sync().map_err(|error| crate::error::Error::run(format!("the device failed: {error:?}")))?;
-    Ok(Features { features, embedding, layers: encoder.layers(), labels, images_per_s: n as f64 / start.elapsed().as_secs_f64() })
+    how.device.sync().map_err(|error| Error::run(format!("the device failed: {error:?}")))?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Speed { images_per_s: n as f64 / seconds, data_wait: loader.waited().as_secs_f64() / seconds })
+}
+
+/// How fast a pass over a source was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    /// Images per second of wall time, loading included.
+    pub images_per_s: f64,
+    /// Share of the time spent waiting for the loader.
+    pub data_wait: f64,
+}
+
+/// The rows of `layers` (from 1) for all images of `source`, kept on the device.
+///
+/// # Errors
+/// Those of the loader.
+pub fn extract(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction, layers: &[usize]) -> Result<Features> {
+    let (mut parts, mut labels) = (vec![Vec::new(); layers.len()], Vec::new());
+    let speed = stream(encoder, source, how, layers, |rows, seen| {
+        parts.iter_mut().zip(rows).for_each(|(part, rows)| part.push(rows));
+        labels.extend(seen);
+    })?;
+    let layers = parts.into_iter().map(|part| Tensor::cat(part, 0)).collect();
+    Ok(Features { layers, labels, images_per_s: speed.images_per_s, data_wait: speed.data_wait })
+}
+
+/// The same with unit rows: for cosine similarities. Where the halves of CMC stand beside each other, the whole row has length 1.
+///
+/// # Errors
+/// Those of the loader.
+pub fn extract_unit(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction, layers: &[usize]) -> Result<Features> {
+    let features = extract(encoder, source, how, layers)?;
+    Ok(Features { layers: features.layers.into_iter().map(unit_rows).collect(), ..features })
 }

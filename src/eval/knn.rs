@@ -1,10 +1,18 @@
 //! Weighted k-nearest-neighbour classification (Wu et al. 2018, arXiv 1805.01978, section 3.4; the protocol of the MoCo notebook and of
 //! the figures that Un-Mix publishes for CIFAR).
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::features::{Extraction, Speed, extract_unit};
+use super::labels::Labels;
+use crate::data::Source;
+use crate::error::{Error, Result};
+use crate::model::Frozen;
 
 /// `eval.knn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,7 +22,8 @@ pub struct KnnConfig {
     pub k: usize,
     /// Temperature T of a vote's weight exp(similarity / T).
     pub temperature: f64,
-    /// Layer of the features: 7 the embedding and 6 what comes before (AlexNet: 8 and 7). Both are measured; this one is the result.
+    /// Layer of the features, from 1: of a ResNet 7 is the embedding, 6 what comes before, 1 to 5 the maps (AlexNet: 8, 7, 1 to 5). Pre-training
+    /// measures the last two, `unmix eval knn` this one and any others.
     pub layer: usize,
 }
 
@@ -33,8 +42,8 @@ impl KnnConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             out.push(format!("`{at}.temperature` is {}, must be above 0", self.temperature));
         }
-        if !(6..=8).contains(&self.layer) {
-            out.push(format!("`{at}.layer` is {}, must be 6 (features) or 7 (embedding), for AlexNet 7 or 8", self.layer));
+        if !(1..=8).contains(&self.layer) {
+            out.push(format!("`{at}.layer` is {}, must be 1 to 7 (of AlexNet 1 to 8)", self.layer));
         }
     }
 }
@@ -61,6 +70,16 @@ impl Votes {
     pub fn top5_hits(&self, truth: &[u32]) -> Vec<bool> {
         let rows = self.votes.chunks(self.classes).zip(truth);
         rows.map(|(row, &t)| rank(row, t as usize) < 5.min(self.classes)).collect()
+    }
+
+    /// Share of the queries of each class whose class is predicted; `None` for a class without queries.
+    pub fn per_class(&self, truth: &[u32]) -> Vec<Option<f64>> {
+        let (mut hits, mut of) = (vec![0; self.classes], vec![0; self.classes]);
+        for (&predicted, &truth) in self.predicted.iter().zip(truth) {
+            of[truth as usize] += 1;
+            hits[truth as usize] += usize::from(predicted == truth);
+        }
+        hits.into_iter().zip(of).map(|(hits, of)| (of > 0).then(|| share(hits, of))).collect()
     }
 
     /// Share of the queries whose class is among the first five.
@@ -118,4 +137,64 @@ fn vote(similarity: &[f32], labels: &[u32], classes: usize, k: usize, temperatur
         votes[labels[i as usize] as usize] += (f64::from(similarity[i as usize]) / temperature).exp();
     }
     (votes.into_iter().map(|v| v as f32).collect(), order[0])
+}
+
+/// The result of one layer, in percent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// The layer.
+    pub layer: usize,
+    /// Neighbours that voted.
+    pub k: usize,
+    /// Share of correct first guesses.
+    pub top1: f64,
+    /// Share of images whose class is among the first five.
+    pub top5: f64,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Share of correct first guesses of each class; `None` for a class without test images.
+    pub per_class: Vec<Option<f64>>,
+}
+
+/// Weighted kNN of `layers` (from 1) of an encoder, all from one pass: the bank is the training split without augmentation.
+///
+/// # Errors
+/// Unlabelled data, classes that do not match, a layer that the encoder does not have, those of the loader.
+pub fn measure(
+    encoder: &Frozen,
+    (bank, queries): (&Arc<dyn Source>, &Arc<dyn Source>),
+    how: &Extraction,
+    config: &KnnConfig,
+    layers: &[usize],
+) -> Result<(Vec<Measured>, Speed)> {
+    let labels = Labels::of(bank.as_ref(), queries.as_ref(), "kNN")?;
+    check_layers(layers, encoder, "eval.knn.layer")?;
+    let (bank, queries) = (extract_unit(encoder, bank.clone(), how, layers)?, extract_unit(encoder, queries.clone(), how, layers)?);
+    let (known, truth) = (bank.known("kNN")?, labels.of_test(&queries, "kNN")?);
+    let measured = layers.iter().enumerate().map(|(at, &layer)| {
+        let votes = classify(&bank.layers[at], &queries.layers[at], &known, labels.classes.len(), config);
+        let percent = |share: f64| 100.0 * share;
+        Measured {
+            layer,
+            k: config.k.min(known.len()),
+            top1: percent(votes.top1(&truth)),
+            top5: percent(votes.top5(&truth)),
+            classes: labels.classes.clone(),
+            per_class: votes.per_class(&truth).into_iter().map(|share| share.map(percent)).collect(),
+        }
+    });
+    Ok((measured.collect(), Speed { images_per_s: bank.images_per_s, data_wait: bank.data_wait }))
+}
+
+/// Refuses layers that the encoder does not have; `key` is where they were asked for.
+///
+/// # Errors
+/// A layer out of range.
+pub fn check_layers(layers: &[usize], encoder: &Frozen, key: &str) -> Result<()> {
+    let last = encoder.layers();
+    match layers.iter().find(|layer| !(1..=last).contains(*layer)) {
+        None => Ok(()),
+        Some(layer) => Err(Error::input(format!("`{key}` is {layer}, but this encoder has layers 1 to {last}"))
+            .hint(format!("{last} is the embedding, {} the features before the head", last - 1))),
+    }
 }

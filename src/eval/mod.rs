@@ -1,5 +1,10 @@
 //! Evaluation of a frozen encoder.
+//!
+//! [`features`] runs it over a split; [`knn`] and [`linear`] classify by what comes out; [`record`] keeps every result with its protocol.
 
 pub mod features;
 pub mod knn;
+pub mod labels;
+pub mod linear;
+pub mod record;
 pub mod stats;

@@ -6,13 +6,15 @@ pub mod insdis;
 pub mod moco;
 mod saved;
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::kernel::KernelPath;
-use crate::model::{Frozen, ModelConfig, StateDict};
+use crate::model::{Frozen, ModelConfig, StateDict, state};
 use crate::optim::Sgd;
 
 pub use cmc::Cmc;
@@ -126,6 +128,21 @@ impl MethodConfig {
             Self::Insdis(config) => Box::new(InsDis::init(config.clone(), setup)),
             Self::Cmc(config) => Box::new(Cmc::init(config.clone(), setup)),
         }
+    }
+
+    /// The trained encoder of a saved state, without memories: what is evaluated, on whatever images.
+    ///
+    /// # Errors
+    /// The state has another encoder; all differences are listed.
+    pub fn frozen(&self, setup: &Setup, state: &StateDict) -> Result<Frozen> {
+        let parts = if self.splits_views() { vec![("l", 0..1), ("ab", 1..3)] } else { vec![("query", 0..3)] };
+        let load = |(name, channels): (&'static str, Range<usize>)| {
+            let own = |key: &str| key.strip_prefix(name)?.strip_prefix('.').map(str::to_owned);
+            let values = state.iter().filter_map(|(key, data)| Some((own(key)?, data.clone()))).collect();
+            let fresh = setup.model.init(channels.len(), setup.seed, name, setup.device);
+            Ok((name, channels, state::load(fresh, &values)?))
+        };
+        Ok(Frozen { parts: parts.into_iter().map(load).collect::<Result<_>>()? })
     }
 
     /// The name in the config.

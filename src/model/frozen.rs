@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Taps};
 use super::norm::Pass;
+use super::pooling;
 use crate::loss::unit_rows;
 
 /// One encoder of the whole input, or CMC's two, each of its own channels. Without graph.
@@ -35,12 +36,27 @@ impl Frozen {
     /// # Shapes
     /// - `images` `[n, 3, h, w]`, normalised
     pub fn rows(&self, images: Tensor<4>) -> FrozenRows {
-        let taps = self.parts.iter().map(|(_, channels, encoder)| {
-            let part = images.clone().narrow(1, channels.start, channels.len());
-            encoder.taps(part, &mut Pass::Eval)
-        });
-        let (features, embeddings): (Vec<_>, Vec<_>) = taps.map(|taps| (taps.features(), taps.embedding)).unzip();
+        let (features, embeddings): (Vec<_>, Vec<_>) =
+            self.taps(images).into_iter().map(|taps| (taps.features(), taps.embedding)).unzip();
         FrozenRows { features: unit_rows(Tensor::cat(features, 1)), embedding: unit_rows(Tensor::cat(embeddings, 1)) }
+    }
+
+    /// Chosen layers (from 1) as linear probes read them: pooled, not normalised, the halves of CMC beside each other.
+    ///
+    /// # Shapes
+    /// - `images` `[n, 3, h, w]`, normalised
+    /// - output one `[n, f_layer]` per layer
+    pub fn layer_rows(&self, images: Tensor<4>, layers: &[usize]) -> Vec<Tensor<2>> {
+        let taps = self.taps(images);
+        let beside = |layer| self.parts.iter().zip(&taps).map(|((.., net), taps)| pooling::rows(net, taps, layer)).collect();
+        layers.iter().map(|&layer| Tensor::cat(beside(layer), 1)).collect()
+    }
+
+    fn taps(&self, images: Tensor<4>) -> Vec<Taps> {
+        let one = |(_, channels, encoder): &(_, Range<usize>, Encoder)| {
+            encoder.taps(images.clone().narrow(1, channels.start, channels.len()), &mut Pass::Eval)
+        };
+        self.parts.iter().map(one).collect()
     }
 
     /// Number of trained values in all nets.

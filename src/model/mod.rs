@@ -11,6 +11,7 @@ pub mod head;
 pub mod init;
 pub mod layers;
 pub mod norm;
+pub mod pooling;
 pub mod resnet;
 pub mod state;
 pub mod weights;

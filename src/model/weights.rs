@@ -220,6 +220,17 @@ fn listing(what: String, lines: Vec<String>) -> Error {
     if more > 0 { error.detail(format!("... and {more} more")) } else { error }
 }
 
+/// What [`write`] noted in the file; `None` for files of other programs.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn about(path: &Path) -> Result<Option<serde_json::Value>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read the weights", path, &e))?;
+    let Ok((_, header)) = safetensors::SafeTensors::read_metadata(&bytes) else { return Ok(None) };
+    let text = header.metadata().as_ref().and_then(|entries| entries.get("unmix"));
+    Ok(text.and_then(|text| serde_json::from_str(text).ok()))
+}
+
 /// Writes a state dict for other programs: safetensors with PyTorch's `num_batches_tracked` (0) beside every running mean, and `about` as
 /// JSON text in the metadata entry `unmix`.
 ///

@@ -16,8 +16,8 @@ use crate::config::RunConfig;
 use crate::data::{Batch, Loader, Source};
 use crate::device::Opened;
 use crate::error::{Error, Result};
-use crate::eval::features::{Extraction, extract};
-use crate::eval::knn::{KnnConfig, classify};
+use crate::eval::features::Extraction;
+use crate::eval::knn::{KnnConfig, measure};
 use crate::method::{Method, Outcome};
 use crate::model::{Frozen, StateDict};
 use crate::optim::Sgd;
@@ -351,7 +351,8 @@ impl Session {
             batch: self.config.eval.batch,
             loader: self.config.data.loader_options(),
         };
-        knn(encoder, &self.train, test, &how, &self.config.eval.knn).map(Some)
+        let result = knn(encoder, &self.train, test, &how, &self.config.eval.knn);
+        result.map(Some).map_err(|error| error.hint("set eval.enabled=false to train without the measurement"))
     }
 }
 
@@ -377,10 +378,10 @@ fn start_from(method: &mut dyn Method, path: &std::path::Path) -> Result<String>
 /// Prefix of the optimizer's tensors in a checkpoint.
 const VELOCITY: &str = "velocity.";
 
-/// Weighted kNN of an encoder: the bank is the training split without augmentation.
+/// Weighted kNN of an encoder's last two layers; `config.layer` is the result, the other stands beside it.
 ///
 /// # Errors
-/// Unlabelled data, or data of one class, for which the result would say nothing.
+/// Those of [`measure`].
 pub fn knn(
     encoder: &Frozen,
     bank: &Arc<dyn Source>,
@@ -388,34 +389,18 @@ pub fn knn(
     how: &Extraction,
     config: &KnnConfig,
 ) -> Result<Knn> {
-    let classes = bank.classes().len();
-    if classes < 2 {
-        return Err(Error::input(format!("kNN needs labels of at least 2 classes, the data has {classes}"))
-            .detail(bank.describe())
-            .hint("use class folders, or set eval.enabled=false to train without the measurement"));
-    }
-    let (bank, queries) = (extract(encoder, bank.clone(), how)?, extract(encoder, queries.clone(), how)?);
-    let labels = |labels: &[Option<u32>]| -> Result<Vec<u32>> {
-        let all: Option<Vec<u32>> = labels.iter().copied().collect();
-        all.ok_or_else(|| Error::input("kNN needs a label for every image").hint("set eval.enabled=false to train without it"))
-    };
-    let (known, truth) = (labels(&bank.labels)?, labels(&queries.labels)?);
-    let votes = |layer: usize| classify(bank.layer(layer), queries.layer(layer), &known, classes, config);
     let (features, embedding) = (encoder.layers() - 1, encoder.layers());
-    let other_layer = if config.layer == embedding { features } else { embedding };
-    if ![features, embedding].contains(&config.layer) {
-        return Err(Error::input(format!("`eval.knn.layer` is {}, this encoder has {features} and {embedding}", config.layer))
-            .hint(format!("{features}: the features, {embedding}: the embedding")));
-    }
-    let (main, other) = (votes(config.layer), votes(other_layer));
+    let other = if config.layer == embedding { features } else { embedding };
+    let (measured, _) = measure(encoder, (bank, queries), how, config, &[config.layer, other])?;
+    let [main, other] = &measured[..] else { unreachable!("two layers were measured") };
     Ok(Knn {
-        k: config.k.min(known.len()),
+        k: main.k,
         temperature: config.temperature,
-        layer: config.layer,
-        top1: 100.0 * main.top1(&truth),
-        top5: 100.0 * main.top5(&truth),
-        other_layer,
-        other_top1: 100.0 * other.top1(&truth),
+        layer: main.layer,
+        top1: main.top1,
+        top5: main.top5,
+        other_layer: other.layer,
+        other_top1: other.top1,
     })
 }
 

@@ -156,7 +156,7 @@ fn probe(folder: &Path) -> Result<()> {
 }
 
 /// `yyyymmdd-hhmmss` in UTC.
-fn stamp(time: SystemTime) -> String {
+pub(crate) fn stamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Days to a date in the proleptic Gregorian calendar, with years that begin in March so that the leap day is the last

@@ -1,0 +1,115 @@
+//! `unmix eval knn`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::subject::SubjectArgs;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::eval::knn::{KnnConfig, Measured, measure};
+use crate::eval::record::Record;
+
+/// `unmix eval knn`.
+#[derive(Debug, Args)]
+pub struct Knn {
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// Layers, from 1, separated by commas. By default that of `eval.knn.layer` and the other one of the last two.
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
+    layer: Vec<usize>,
+    /// Neighbours that vote (`eval.knn.k`).
+    #[arg(long)]
+    k: Option<usize>,
+    /// Temperature of the votes (`eval.knn.temperature`).
+    #[arg(long)]
+    temperature: Option<f64>,
+}
+
+impl Knn {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        let started = Instant::now();
+        let k = self.k.map(|k| format!("eval.knn.k={k}"));
+        let temperature = self.temperature.map(|t| format!("eval.knn.temperature={t}"));
+        let subject = self.subject.open(&k.into_iter().chain(temperature).collect::<Vec<_>>())?;
+        let (config, last) = (&subject.config.eval.knn, subject.last_layer);
+        let layers =
+            if self.layer.is_empty() { default_layers(config.layer, last, subject.encoder.layers()) } else { self.layer.clone() };
+        subject.check_head(&layers, "eval.knn.layer")?;
+        let sources = (&subject.train, &subject.test);
+        let (measured, speed) = measure(&subject.encoder, sources, &subject.extraction(), config, &layers)?;
+        let records: Vec<Record> = measured
+            .iter()
+            .map(|one| {
+                let tag = tag(one, config, last);
+                let protocol = json!({
+                    "tag": tag, "layer": one.layer, "k": one.k, "temperature": config.temperature,
+                    "similarity": "cosine", "bank": "training split without augmentation",
+                });
+                let result = json!({
+                    "top1": one.top1, "top5": one.top5, "classes": one.classes, "per_class": one.per_class,
+                    "images_per_s": speed.images_per_s, "data_wait": speed.data_wait,
+                });
+                subject.context.record("knn", &format!("{tag}-l{}", one.layer), protocol, result, started.elapsed().as_secs_f64())
+            })
+            .collect();
+        for record in &records {
+            record.write(&subject.out)?;
+        }
+        if self.subject.json {
+            return self.print_json(&records, &measured, config);
+        }
+        for (record, one) in records.iter().zip(&measured) {
+            cli::print(&format!(
+                "weighted kNN ({}, layer {}, k {}, T {}): top-1 {:.2} %, top-5 {:.2} %",
+                record.protocol["tag"].as_str().unwrap_or_default(),
+                one.layer,
+                one.k,
+                config.temperature,
+                one.top1,
+                one.top5
+            ));
+        }
+        cli::print(&format!(
+            "features: {:.0} images/s, data wait {:.1} %; results in {}",
+            speed.images_per_s,
+            100.0 * speed.data_wait,
+            subject.out.display()
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print_json(&self, records: &[Record], measured: &[Measured], config: &KnnConfig) -> Result<ExitCode> {
+        let [first, rest @ ..] = measured else { return Err(Error::input("no layer was asked for")) };
+        let mut object = json!({
+            "k": first.k, "temperature": config.temperature, "layer": first.layer, "top1": first.top1, "top5": first.top5,
+            "step": records[0].subject.step, "device": records[0].device, "results": records,
+        });
+        if let [other, ..] = rest {
+            (object["other_layer"], object["other_top1"]) = (other.layer.into(), other.top1.into());
+        }
+        cli::print_json(&object)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The configured layer and the other one of the last two; of weights without head the features alone.
+fn default_layers(configured: usize, last: usize, layers: usize) -> Vec<usize> {
+    if last < layers {
+        return vec![configured.min(last)];
+    }
+    vec![configured, if configured == layers { layers - 1 } else { layers }]
+}
+
+/// The published protocol that this is, if it is one (semantics section 7.2).
+fn tag(one: &Measured, config: &KnnConfig, last: usize) -> &'static str {
+    let published = config.k == 200 && config.temperature == 0.1;
+    match one.layer {
+        layer if published && layer == last => "knn-unmix",
+        layer if published && layer + 1 == last => "knn-lightly",
+        _ => "knn",
+    }
+}

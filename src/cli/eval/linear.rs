@@ -1,0 +1,209 @@
+//! `unmix eval linear`.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::subject::{Subject, SubjectArgs};
+use crate::cli;
+use crate::error::Result;
+use crate::eval::linear::config::Facts;
+use crate::eval::linear::{Course, Outcome, Plan, Protocol, Task};
+use crate::eval::record::Record;
+
+/// `unmix eval linear`.
+#[derive(Debug, Args)]
+pub struct Linear {
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// Layers to probe, from 1, separated by commas, or `all`; all in one pass. By default the features before the head.
+    #[arg(long, value_name = "LAYERS")]
+    layer: Option<String>,
+    /// The published recipe: cmc (linear-v1), moco, cifar or htdt.
+    #[arg(long, value_enum)]
+    protocol: Option<Protocol>,
+    /// Learning rates, separated by commas, trained side by side.
+    #[arg(long, value_name = "RATES", value_delimiter = ',')]
+    lr: Vec<f64>,
+    /// Length in epochs.
+    #[arg(long)]
+    epochs: Option<u64>,
+    /// Train without augmentation: features are computed once, which is fast and not the published recipe.
+    #[arg(long)]
+    fast: bool,
+    /// Start anew where an interrupted evaluation could be resumed.
+    #[arg(long)]
+    restart: bool,
+}
+
+impl Linear {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        let subject = self.subject.open(&self.settings()?)?;
+        let plan = self.plan(&subject);
+        let head: Vec<usize> = plan.layers.clone();
+        subject.check_head(&head, "eval.linear.layer")?;
+        let identity =
+            json!({"protocol": plan, "context": [subject.context.subject, subject.context.data], "seed": subject.config.seed});
+        let name = subject.context.name(&plan.tag, &identity);
+        let task = Task {
+            encoder: &subject.encoder,
+            train: subject.train.clone(),
+            test: subject.test.clone(),
+            plan,
+            how: subject.extraction(),
+            seed: subject.config.seed,
+            state: subject.out.join(format!("{name}.state")),
+            identity,
+        };
+        if self.restart {
+            crate::eval::linear::saved::Saved::remove(&task.state)?;
+        }
+        let mut progress = Progress::new(self.subject.json, task.plan.epochs);
+        let outcome = task.run(cli::stop_flag("this epoch")?, &mut |courses| progress.tell(courses))?;
+        progress.end();
+        if let Some(epoch) = outcome.interrupted {
+            cli::print(&format!("stopped after epoch {epoch}; the same command goes on from there"));
+            return Ok(ExitCode::from(cli::INTERRUPTED));
+        }
+        let records = records(&subject, &task.plan, &outcome);
+        for record in &records {
+            record.write(&subject.out)?;
+        }
+        if self.subject.json {
+            cli::print_json(&json!({"results": records}))?;
+        } else {
+            cli::print(&text(&records, &outcome, &subject));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The flags as settings of the config.
+    fn settings(&self) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        match self.layer.as_deref() {
+            None | Some("all") => {}
+            Some(layers) => out.push(format!("eval.linear.layer=[{layers}]")),
+        }
+        let protocol = self.protocol.map(|protocol| json!(protocol).as_str().unwrap_or_default().to_owned());
+        out.extend(protocol.map(|name| format!("eval.linear.protocol={name}")));
+        if !self.lr.is_empty() {
+            out.push(format!("eval.linear.lr={}", json!(self.lr)));
+        }
+        out.extend(self.epochs.map(|epochs| format!("eval.linear.epochs={epochs}")));
+        out.extend(self.fast.then(|| "eval.linear.recipe=center".to_owned()));
+        Ok(out)
+    }
+
+    fn plan(&self, subject: &Subject) -> Plan {
+        let config = &subject.config;
+        let layers = subject.encoder.layers();
+        let facts = Facts {
+            pair: subject.encoder.parts.len() > 1,
+            model: config.model.name,
+            width: config.model.width,
+            layers,
+            classes: subject.train.classes().len(),
+            size: config.views.crop.size,
+        };
+        let mut plan = config.eval.linear.plan(&facts);
+        if self.layer.as_deref() == Some("all") {
+            plan.layers = (1..=subject.last_layer).collect();
+        }
+        plan
+    }
+}
+
+/// One line per epoch on a terminal, rewritten; elsewhere a line now and then.
+struct Progress {
+    quiet: bool,
+    tty: bool,
+    epochs: u64,
+}
+
+impl Progress {
+    fn new(quiet: bool, epochs: u64) -> Self {
+        Self { quiet, tty: std::io::stderr().is_terminal(), epochs }
+    }
+
+    fn tell(&mut self, courses: &[Course]) {
+        let Some(best) = courses.iter().max_by(|a, b| a.last().top1.total_cmp(&b.last().top1)) else { return };
+        let point = best.last();
+        let due = self.tty || point.epoch == self.epochs || point.epoch.is_multiple_of((self.epochs / 10).max(1));
+        if self.quiet || !due {
+            return;
+        }
+        let line = format!(
+            "epoch {}/{}: layer {} lr {}: loss {:.4}, top-1 {:.2} %",
+            point.epoch, self.epochs, best.layer, best.lr, point.loss, point.top1
+        );
+        let (start, end) = if self.tty { ("\r\x1b[K", "") } else { ("", "\n") };
+        // A lost terminal must not end an evaluation of hours.
+        let _ = write!(std::io::stderr(), "{start}{line}{end}");
+    }
+
+    fn end(&self) {
+        if self.tty && !self.quiet {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
+
+/// One record per layer. Of several rates the one with the highest last accuracy is the result, and the record says so.
+fn records(subject: &Subject, plan: &Plan, outcome: &Outcome) -> Vec<Record> {
+    let of_layer = |layer: usize| {
+        let rates: Vec<&Course> = outcome.courses.iter().filter(|course| course.layer == layer).collect();
+        let chosen = rates.iter().fold(rates[0], |a, b| if b.last().top1 > a.last().top1 { b } else { a });
+        let mut protocol = json!(plan);
+        if let Some(table) = protocol.as_object_mut() {
+            table.shift_remove("layers");
+            table.insert("layer".into(), layer.into());
+            table.insert("seed".into(), subject.config.seed.into());
+            table.insert("view".into(), subject.config.views.crop.size.into());
+        }
+        let one = |course: &Course| {
+            let (last, best) = (course.last(), course.best());
+            json!({
+                "lr": course.lr, "top1_last": last.top1, "top5_last": last.top5, "loss_last": last.loss,
+                "top1_best": best.top1, "best_epoch": best.epoch,
+            })
+        };
+        let mut result = one(chosen);
+        result["rates"] = rates.iter().map(|course| one(course)).collect::<Value>();
+        result["rate_chosen_by"] = if rates.len() > 1 { json!("top-1 of the last epoch on the test split") } else { Value::Null };
+        result["curve"] = json!(chosen.curve);
+        result["cached"] = outcome.cached.into();
+        (result["images_per_s"], result["data_wait"]) = (outcome.images_per_s.into(), outcome.data_wait.into());
+        result["probe_s"] = outcome.probe_s.into();
+        subject.context.record("linear", &format!("{}-l{layer}", plan.tag), protocol, result, outcome.wall_s)
+    };
+    plan.layers.iter().map(|&layer| of_layer(layer)).collect()
+}
+
+fn text(records: &[Record], outcome: &Outcome, subject: &Subject) -> String {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let mut out = String::new();
+    for Record { protocol, result, .. } in records {
+        out += &format!(
+            "{} layer {} (lr {}, {} epochs): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}\n",
+            protocol["tag"].as_str().unwrap_or_default(),
+            protocol["layer"],
+            result["lr"],
+            protocol["epochs"],
+            number(&result["top1_last"]),
+            number(&result["top5_last"]),
+            number(&result["top1_best"]),
+            result["best_epoch"]
+        );
+    }
+    out + &format!(
+        "{:.1} s, features {} at {:.0} images/s, data wait {:.1} %; results in {}",
+        outcome.wall_s,
+        if outcome.cached { "computed once" } else { "computed in every epoch" },
+        outcome.images_per_s,
+        100.0 * outcome.data_wait,
+        subject.out.display()
+    )
+}

@@ -1,0 +1,34 @@
+//! `unmix eval`.
+
+mod features;
+mod knn;
+mod linear;
+mod subject;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::error::Result;
+
+/// Evaluates the encoder of a run, or weights.
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// Weighted k-nearest neighbours; the bank is the training split without augmentation.
+    Knn(knn::Knn),
+    /// Linear evaluation: logistic regression on frozen features.
+    Linear(linear::Linear),
+    /// Writes the features of both splits to a file.
+    Features(features::WriteFeatures),
+}
+
+impl Eval {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Knn(command) => command.run(),
+            Self::Linear(command) => command.run(),
+            Self::Features(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What is evaluated: the encoder of a run or of a file, on its own data or on others.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::config::{RunConfig, layer};
+use crate::data::{Source, Split};
+use crate::device::{self, Opened};
+use crate::error::{Error, Result, nearest};
+use crate::eval::features::Extraction;
+use crate::eval::record::{Context, DataInfo, SubjectInfo};
+use crate::model::{Frozen, weights};
+use crate::train::Checkpoint;
+
+/// Arguments of every evaluation.
+#[derive(Debug, Clone, Args)]
+pub struct SubjectArgs {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    /// Weights instead of a run: `.safetensors`, `.pth` or `.pt`. Files of `unmix export` say what they are; others need --config.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Config of the model, the views and the data that belong to --weights.
+    #[arg(long, value_name = "FILE", requires = "weights")]
+    config: Option<PathBuf>,
+    /// Other images than those of the config: a folder, NAME=ROOT with a name of `data.source`, or that table as JSON.
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Overrides one key of the config, for example eval.knn.k=20; the last one wins.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// auto, cpu, wgpu, wgpu-cpu, cuda or cuda:INDEX.
+    #[arg(long)]
+    device: Option<String>,
+    /// Folder of the results. By default `eval` in the run's folder, or `NAME-eval` beside the weights.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An encoder ready to be evaluated.
+pub struct Subject {
+    /// The config with everything laid over it.
+    pub config: RunConfig,
+    /// The device.
+    pub opened: Opened,
+    /// The encoder.
+    pub encoder: Frozen,
+    /// Its last layer that has weights: the embedding, or where a file has no head the features.
+    pub last_layer: usize,
+    /// Images to train on, or the bank.
+    pub train: Arc<dyn Source>,
+    /// Images to test on.
+    pub test: Arc<dyn Source>,
+    /// What every result says.
+    pub context: Context,
+    /// Where results go.
+    pub out: PathBuf,
+}
+
+impl SubjectArgs {
+    /// Opens everything. `settings` come before those of the command line.
+    ///
+    /// # Errors
+    /// No run, no checkpoint, weights of another model, no device, no data.
+    pub fn open(&self, settings: &[String]) -> Result<Subject> {
+        let settings: Vec<String> = settings.iter().chain(&self.set).cloned().collect();
+        let (config, trained_on) = self.config(&settings)?;
+        let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?.with_kernels(&config.kernels)?;
+        let (train, test) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);
+        let (encoder, last_layer, subject) = match (&self.run, &self.weights) {
+            (Some(run), _) => of_run(run, &config, &opened)?,
+            (None, Some(file)) => of_weights(file, &config, &opened)?,
+            (None, None) => unreachable!("the arguments require one of them"),
+        };
+        let data = DataInfo {
+            train: train.describe(),
+            train_images: train.len(),
+            test: test.describe(),
+            test_images: test.len(),
+            classes: train.classes().len(),
+            transfer: trained_on.is_some_and(|source| source != json!(config.data.source)),
+        };
+        let context = Context { subject, data, device: opened.info.name.clone() };
+        Ok(Subject { config, opened, encoder, last_layer, train, test, context, out: self.out() })
+    }
+
+    /// The config, and the data that the encoder was trained on, if that is known.
+    fn config(&self, settings: &[String]) -> Result<(RunConfig, Option<Value>)> {
+        let mut value = match (&self.run, &self.weights, &self.config) {
+            (Some(run), ..) => layer::read(&crate::cli::run_file(run)?)?,
+            (_, _, Some(file)) => layer::read(file)?,
+            (_, Some(file), None) => of_metadata(file)?,
+            _ => unreachable!("the arguments require one of them"),
+        };
+        let trained_on = self.run.as_ref().map(|_| value["data"]["source"].clone());
+        match &self.data {
+            Some(data) => value["data"]["source"] = source(data)?,
+            None if self.weights.is_some() && self.config.is_none() => {
+                return Err(
+                    Error::input("the weights come without images").hint("name them with --data, or give a --config that does")
+                );
+            }
+            None => {}
+        }
+        for setting in settings {
+            layer::set(&mut value, setting)?;
+        }
+        let config: RunConfig = layer::resolve(value)?;
+        config.validate()?;
+        Ok((config, trained_on))
+    }
+
+    fn out(&self) -> PathBuf {
+        match (&self.out, &self.run, &self.weights) {
+            (Some(out), ..) => out.clone(),
+            (None, Some(run), _) => run.join("eval"),
+            (None, None, Some(file)) => {
+                file.with_file_name(format!("{}-eval", file.file_stem().unwrap_or_default().to_string_lossy()))
+            }
+            _ => unreachable!("the arguments require one of them"),
+        }
+    }
+}
+
+impl Subject {
+    /// How un-augmented images reach the encoder.
+    pub fn extraction(&self) -> Extraction {
+        Extraction {
+            transform: Arc::new(self.config.views.eval_recipe()),
+            norm: self.config.views.normalization(),
+            ingest: self.opened.info.kernels.ingest.path,
+            device: self.opened.device.clone(),
+            batch: self.config.eval.batch,
+            loader: self.config.data.loader_options(),
+        }
+    }
+
+    /// Refuses layers that have no weights.
+    ///
+    /// # Errors
+    /// The embedding of a file without head.
+    pub fn check_head(&self, layers: &[usize], key: &str) -> Result<()> {
+        match layers.iter().find(|&&layer| layer > self.last_layer && layer <= self.encoder.layers()) {
+            None => Ok(()),
+            Some(layer) => Err(Error::input(format!("`{key}` is {layer}, the embedding, but the weights have no head that fits"))
+                .hint(format!("{} is the layer before the head", self.last_layer))),
+        }
+    }
+}
+
+fn of_run(run: &Path, config: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
+    let checkpoint = Checkpoint::read(&run.join("checkpoint"))?;
+    let learnt = checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect();
+    let encoder = config.method.frozen(&opened.setup(&config.model, 0, config.seed), &learnt)?;
+    let state = checkpoint.state;
+    let info = SubjectInfo {
+        run: Some(run.display().to_string()),
+        weights: None,
+        method: Some(config.method.name().into()),
+        mixture: Some(config.mixture.name.text().into()),
+        model: model(config),
+        epochs: Some(state.epoch),
+        step: Some(state.step),
+        seed: Some(config.seed),
+    };
+    let layers = encoder.layers();
+    Ok((encoder, layers, info))
+}
+
+fn of_weights(file: &Path, config: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
+    if config.method.splits_views() {
+        return Err(Error::input("a file holds one encoder, CMC has two").hint("name the run with --run"));
+    }
+    let fresh = config.model.init(3, config.seed, "query", &opened.device);
+    let (encoder, report) = weights::load_into(fresh, file, false)?;
+    let layers = encoder.layers();
+    let info = SubjectInfo { weights: Some(file.display().to_string()), model: model(config), ..SubjectInfo::default() };
+    Ok((Frozen::one("weights", encoder), layers - usize::from(report.head.is_some()), info))
+}
+
+/// `resnet18`, or with a width `resnet18 x0.125`.
+fn model(config: &RunConfig) -> String {
+    let name = json!(config.model.name).as_str().unwrap_or_default().to_owned();
+    if config.model.width == 1.0 { name } else { format!("{name} x{}", config.model.width) }
+}
+
+/// The config that a file of `unmix export` or `unmix import` describes.
+fn of_metadata(file: &Path) -> Result<Value> {
+    let about = weights::about(file)?.ok_or_else(|| {
+        Error::input(format!("`{}` does not say which model it holds", file.display()))
+            .hint("give the config of the model with --config FILE")
+    })?;
+    let mut value = json!({"schedule": {"epochs": 1}, "data": {}});
+    for (key, place) in [
+        ("model", "model.name"),
+        ("width", "model.width"),
+        ("stem", "model.stem"),
+        ("stem_channels", "model.stem_channels"),
+        ("head", "model.head"),
+        ("image_size", "views.crop.size"),
+        ("color_space", "views.color_space"),
+        ("mean", "views.mean"),
+        ("std", "views.std"),
+    ] {
+        if let Some(known) = about.get(key).filter(|known| !known.is_null()) {
+            layer::set(&mut value, &format!("{place}={known}"))?;
+        }
+    }
+    Ok(value)
+}
+
+/// A folder, `NAME=ROOT`, a name, or the table of a source.
+fn source(text: &str) -> Result<Value> {
+    const NAMES: [&str; 10] =
+        ["embedded", "idx", "cifar10", "cifar100", "stl10", "tiny_imagenet", "imagenet", "imagenet100", "folder", "synthetic"];
+    if text.starts_with('{') {
+        return serde_json::from_str(text).map_err(|e| {
+            Error::input(format!("--data is no JSON: {e}")).hint("for example {\"name\": \"cifar10\", \"root\": \"/data\"}")
+        });
+    }
+    match text.split_once('=') {
+        Some((name, root)) if NAMES.contains(&name) => Ok(json!({"name": name, "root": root})),
+        _ if NAMES.contains(&text) => Ok(json!({"name": text})),
+        _ if Path::new(text).is_dir() => Ok(json!({"name": "folder", "root": text})),
+        Some((name, _)) => Err(Error::input(format!("--data names no data set: `{name}`")).hint(nearest(name, NAMES))),
+        None => Err(Error::input(format!("--data: `{text}` is no folder and no name of a data set"))
+            .hint("give a folder, or NAME=ROOT with a name of `data.source`")
+            .hint(nearest(text, NAMES))),
+    }
+}

@@ -1,0 +1,124 @@
+//! Labels of two splits in the same numbers.
+
+use crate::data::Source;
+use crate::error::{Error, Result};
+use crate::eval::features::{Features, unlabelled};
+
+/// How many names an error lists.
+const LISTED: usize = 5;
+
+/// What a classifier needs of the labels of its two splits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Names of the classes of the training split, by label.
+    pub classes: Vec<String>,
+    /// For every class of the test split, the number of that class in the training split.
+    test: Vec<u32>,
+}
+
+impl Labels {
+    /// Compares the classes of both splits by name. A class without test images is fine; one without training images is not.
+    ///
+    /// # Errors
+    /// Unlabelled data, a single class, classes that only the test split has. `what` is the evaluation.
+    pub fn of(train: &dyn Source, test: &dyn Source, what: &str) -> Result<Self> {
+        let classes = train.classes().to_vec();
+        match classes.len() {
+            0 => return Err(unlabelled(what).detail(train.describe())),
+            1 => {
+                return Err(Error::input(format!("{what} needs at least 2 classes, the data has 1 (`{}`)", classes[0]))
+                    .detail(train.describe())
+                    .hint("point data.source.root at the folder that holds the class folders"));
+            }
+            _ => {}
+        }
+        if test.classes().is_empty() {
+            return Err(unlabelled(what).detail(test.describe()));
+        }
+        let place = |name: &String| classes.iter().position(|class| class == name).map(|at| at as u32);
+        let unknown: Vec<&String> = test.classes().iter().filter(|name| place(name).is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(Self { test: test.classes().iter().filter_map(place).collect(), classes });
+        }
+        let listed: Vec<&str> = unknown.iter().take(LISTED).map(|name| name.as_str()).collect();
+        let more = if unknown.len() > LISTED { ", ..." } else { "" };
+        Err(Error::input(format!(
+            "the classes of the two splits do not match: {} of the {} of the test split have no training images ({}{more})",
+            unknown.len(),
+            test.classes().len(),
+            listed.join(", ")
+        ))
+        .detail(format!("training split: {}", train.describe()))
+        .detail(format!("test split: {}", test.describe()))
+        .hint("both splits need class folders of the same names"))
+    }
+
+    /// The labels of the test images in the training split's numbers.
+    ///
+    /// # Errors
+    /// An image without label.
+    pub fn of_test(&self, features: &Features, what: &str) -> Result<Vec<u32>> {
+        Ok(features.known(what)?.into_iter().map(|label| self.test[label as usize]).collect())
+    }
+
+    /// The number of a test label in the training split.
+    pub fn of_test_label(&self, label: u32) -> u32 {
+        self.test[label as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Encoded;
+
+    struct Named(&'static [&'static str], Vec<String>);
+
+    fn named(names: &'static [&'static str]) -> Named {
+        Named(names, names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    impl Source for Named {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn classes(&self) -> &[String] {
+            &self.1
+        }
+        fn label(&self, index: usize) -> Option<u32> {
+            Some(index as u32)
+        }
+        fn encoded(&self, _: usize) -> Result<Encoded<'_>> {
+            unreachable!("no image is read")
+        }
+        fn name(&self, _: usize) -> String {
+            String::new()
+        }
+        fn describe(&self) -> String {
+            self.0.join("+")
+        }
+    }
+
+    #[test]
+    fn classes_are_matched_by_name_and_not_by_number() {
+        let labels = Labels::of(&named(&["a", "b", "c"]), &named(&["b", "c"]), "x").unwrap();
+        assert_eq!((labels.of_test_label(0), labels.of_test_label(1)), (1, 2));
+        let error = Labels::of(&named(&["a", "b"]), &named(&["b", "z"]), "x").unwrap_err().to_string();
+        assert!(
+            error.contains("do not match: 1 of the 2") && error.contains("(z)") && error.contains("training split: a+b"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn data_without_labels_or_with_one_class_is_refused() {
+        for (train, test, fact) in [
+            (&["a", "b"][..], &[][..], "needs a label"),
+            (&[][..], &["a"][..], "needs a label"),
+            (&["a"][..], &["a"][..], "at least 2 classes, the data has 1 (`a`)"),
+        ] {
+            let error = Labels::of(&named(train), &named(test), "a probe").unwrap_err().to_string();
+            assert!(error.contains(fact) && error.contains("a probe") && error.contains("hint: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Results as files: one JSON object per result in `DIR/eval/`, with everything that it depends on, so that no number travels alone.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::files;
+
+/// Raised when a reader of an older form could misread a newer one.
+const FORMAT: u32 = 1;
+
+/// Which encoder was evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubjectInfo {
+    /// The folder of its run.
+    pub run: Option<String>,
+    /// The file of its weights, where they come from no run.
+    pub weights: Option<String>,
+    /// Method and mixture of its pre-training.
+    pub method: Option<String>,
+    /// Mixture of its pre-training.
+    pub mixture: Option<String>,
+    /// The backbone.
+    pub model: String,
+    /// Completed epochs of pre-training.
+    pub epochs: Option<u64>,
+    /// Completed steps of pre-training.
+    pub step: Option<u64>,
+    /// Seed of pre-training.
+    pub seed: Option<u64>,
+}
+
+/// Which images were used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataInfo {
+    /// The training split in words.
+    pub train: String,
+    /// Its size.
+    pub train_images: usize,
+    /// The test split in words.
+    pub test: String,
+    /// Its size.
+    pub test_images: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Whether the encoder was pre-trained on other data.
+    pub transfer: bool,
+}
+
+/// A result with its whole protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Form of the file.
+    pub format: u32,
+    /// `knn`, `linear`, `finetune`, `flatness` or `map`.
+    pub kind: String,
+    /// Name of the file, without `.json`: the protocol's, the layer, and eight digits that stand for everything else the result depends on.
+    pub name: String,
+    /// The protocol: `tag`, `layer`, and every setting.
+    pub protocol: Value,
+    /// The encoder.
+    pub subject: SubjectInfo,
+    /// The images.
+    pub data: DataInfo,
+    /// Name and version of the program.
+    pub program: String,
+    /// Commit that the program was built from, `unknown` outside a repository.
+    pub commit: String,
+    /// Name of the device.
+    pub device: String,
+    /// When it was made, UTC.
+    pub date: String,
+    /// Seconds it took.
+    pub wall_s: f64,
+    /// The numbers; accuracies in percent.
+    pub result: Value,
+}
+
+/// What is the same for all results of one call.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The encoder.
+    pub subject: SubjectInfo,
+    /// The images.
+    pub data: DataInfo,
+    /// Name of the device.
+    pub device: String,
+}
+
+impl Context {
+    /// A record whose name begins with `stem`.
+    pub fn record(&self, kind: &str, stem: &str, protocol: Value, result: Value, wall_s: f64) -> Record {
+        Record {
+            format: FORMAT,
+            kind: kind.to_owned(),
+            name: self.name(stem, &protocol),
+            protocol,
+            subject: self.subject.clone(),
+            data: self.data.clone(),
+            program: concat!("unmix ", env!("CARGO_PKG_VERSION")).to_owned(),
+            commit: commit().to_owned(),
+            device: self.device.clone(),
+            date: now(),
+            wall_s,
+            result,
+        }
+    }
+
+    /// `stem` and eight digits: equal for equal protocols, encoders and images, wherever the folders lie.
+    pub fn name(&self, stem: &str, protocol: &Value) -> String {
+        let subject = SubjectInfo { run: None, weights: None, ..self.subject.clone() };
+        let text = serde_json::json!([protocol, subject, self.data]).to_string();
+        // FNV-1a, 64 bits, folded.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        format!("{stem}-{:08x}", (hash >> 32) as u32 ^ hash as u32)
+    }
+}
+
+impl Record {
+    /// Writes the record into `folder`, over an earlier one of the same name.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, &error))?;
+        let path = folder.join(format!("{}.json", self.name));
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::run(format!("cannot write a result: {e}")))?;
+        files::write_atomic(&path, &text)?;
+        Ok(path)
+    }
+}
+
+/// The commit that the program was built from.
+pub fn commit() -> &'static str {
+    option_env!("UNMIX_COMMIT").unwrap_or("unknown")
+}
+
+/// `2026-11-25T17:00:00Z`.
+fn now() -> String {
+    let stamp = crate::train::run_dir::stamp(SystemTime::now().max(UNIX_EPOCH));
+    let [date, time] = [&stamp[..8], &stamp[9..]];
+    format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn context(seed: u64, run: &str) -> Context {
+        let subject = SubjectInfo { run: Some(run.into()), seed: Some(seed), ..Default::default() };
+        Context { subject, data: DataInfo::default(), device: "cpu".into() }
+    }
+
+    #[test]
+    fn a_name_stands_for_protocol_encoder_and_data_but_not_for_the_folder() {
+        let name = |seed, run: &str, k| context(seed, run).name("knn", &json!({ "k": k }));
+        assert_eq!(name(1, "a", 200), name(1, "b", 200));
+        assert_ne!(name(1, "a", 200), name(2, "a", 200));
+        assert_ne!(name(1, "a", 200), name(1, "a", 20));
+        let other = Context { data: DataInfo { transfer: true, ..Default::default() }, ..context(1, "a") };
+        assert_ne!(name(1, "a", 200), other.name("knn", &json!({ "k": 200 })));
+    }
+
+    #[test]
+    fn a_record_survives_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = context(1, "a").record("knn", "knn-unmix-l7", json!({"tag": "knn-unmix"}), json!({"top1": 50.5}), 1.5);
+        let path = record.write(&dir.path().join("eval")).unwrap();
+        assert!(path.file_name().unwrap().to_str().unwrap().starts_with("knn-unmix-l7-"));
+        assert_eq!(serde_json::from_slice::<Record>(&std::fs::read(path).unwrap()).unwrap(), record);
+        assert!(record.date.len() == 20 && record.date.starts_with("20") && record.date.ends_with('Z'), "{}", record.date);
+    }
+}
