@@ -342,7 +342,7 @@ fn an_unknown_command_line_option() {
 fn grey_images_for_cmc() {
     let dir = tempfile::tempdir().unwrap();
     let cmc = r#"method={"name": "cmc", "negatives": 9}"#;
-    let settings = ["--set", cmc, "--set", "views.color_space=lab", "--set", "data.source={\"name\": \"embedded\"}"];
+    let settings = ["--set", cmc, "--set", "data.source={\"name\": \"embedded\"}"];
     refuse(pretrain(dir.path(), &["--out", "run"]).args(settings), "the images are grey", "insdis");
     assert!(!dir.path().join("run").exists());
 }

@@ -44,7 +44,7 @@ pub struct ViewsConfig {
     pub mean: Option<Channels>,
     /// Standard deviation per channel, likewise.
     pub std: Option<Channels>,
-    /// The space in which the encoder sees the colours.
+    /// The space in which the encoder sees the colours. Left out: lab for CMC, else rgb.
     pub color_space: ColorSpace,
 }
 

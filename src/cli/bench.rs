@@ -2,6 +2,7 @@
 
 mod loader;
 mod mixture;
+mod probe;
 mod scores;
 mod step;
 
@@ -22,6 +23,8 @@ pub enum Bench {
     Mixture(mixture::MixtureBench),
     /// Features against rows of a memory bank (InsDis, CMC), with and without the gather.
     Scores(scores::Scores),
+    /// A whole linear probe on features that are already computed.
+    Probe(probe::ProbeBench),
 }
 
 impl Bench {
@@ -32,6 +35,7 @@ impl Bench {
             Self::Loader(loader) => loader.run(),
             Self::Mixture(mixture) => mixture.run(),
             Self::Scores(scores) => scores.run(),
+            Self::Probe(probe) => probe.run(),
         }
     }
 }

@@ -220,8 +220,7 @@ impl Given {
         for setting in &self.settings {
             layer::set(&mut config, setting)?;
         }
-        let config: RunConfig = layer::resolve(config)?;
-        config.validate()?;
+        let config = RunConfig::from_value(config)?;
         Ok((config, notes))
     }
 

@@ -175,6 +175,18 @@ impl RunConfig {
         for setting in settings {
             layer::set(&mut value, setting)?;
         }
+        Self::from_value(value)
+    }
+
+    /// The config that a JSON value describes, its defaults filled in and everything checked.
+    ///
+    /// # Errors
+    /// As [`RunConfig::load`], for the values.
+    pub fn from_value(mut value: serde_json::Value) -> Result<Self> {
+        // The one default that hangs on another key: CMC has nothing to split in RGB.
+        if value["method"]["name"] == "cmc" && value["views"]["color_space"].is_null() {
+            layer::set(&mut value, "views.color_space=lab")?;
+        }
         let config: Self = layer::resolve(value)?;
         config.validate()?;
         Ok(config)
@@ -259,7 +271,7 @@ impl RunConfig {
         }
         if self.method.splits_views() && self.views.color_space == ColorSpace::Rgb {
             out.push(
-                "`method.name` = \"cmc\" needs a colour space to split: set `views.color_space`, for example to lab or ycbcr"
+                "`method.name` = \"cmc\" needs a colour space to split: `views.color_space` = \"rgb\" is none, lab (the default) and ycbcr are"
                     .to_owned(),
             );
         }

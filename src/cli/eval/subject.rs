@@ -112,8 +112,7 @@ impl SubjectArgs {
         for setting in settings {
             layer::set(&mut value, setting)?;
         }
-        let config: RunConfig = layer::resolve(value)?;
-        config.validate()?;
+        let config = RunConfig::from_value(value)?;
         Ok((config, trained_on))
     }
 

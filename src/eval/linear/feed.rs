@@ -49,10 +49,14 @@ pub struct Place {
 pub type Take<'a> = dyn FnMut(Vec<Tensor<2>>, &[u32]) + 'a;
 
 impl Feed {
-    /// The un-augmented images of a split: computed once if the memory allowed by the plan holds them.
+    /// Whether the memory that the plan allows holds the features of a split.
+    pub fn fits(task: &Task, source: &Arc<dyn Source>, widths: &[usize]) -> bool {
+        source.len() * widths.iter().sum::<usize>() * 4 <= task.plan.cache_mib << 20
+    }
+
+    /// The un-augmented images of a split: computed once if they fit, else in every epoch, in the split's order.
     pub fn fixed(task: &Task, source: &Arc<dyn Source>, widths: &[usize], how: &Extraction) -> Result<Self> {
-        let mib = (source.len() * widths.iter().sum::<usize>() * 4) >> 20;
-        if mib > task.plan.cache_mib {
+        if !Self::fits(task, source, widths) {
             let fixed = Some(source.clone());
             return Ok(Self::Live { loader: None, how: Box::new(how.clone()), fixed, spent: (0, 0.0, 0.0) });
         }
@@ -62,8 +66,8 @@ impl Feed {
         Ok(Self::Cached { features: Box::new(features), labels, shuffled })
     }
 
-    /// The training images, augmented anew in every epoch from `first` on.
-    pub fn augmented(task: &Task, how: Extraction, first: u64) -> Self {
+    /// The training images in a new order, and augmented anew, in every epoch from `first` on.
+    pub fn shuffled(task: &Task, how: Extraction, first: u64) -> Self {
         let (seed, batch, n, last) = (task.seed, task.plan.batch, task.train.len(), task.plan.epochs);
         let jobs = (first..last).flat_map(move |epoch| {
             let order = order(seed, epoch, n);
@@ -100,12 +104,7 @@ impl Feed {
         match self {
             Self::Cached { features, labels, shuffled: true } => {
                 let order = order(task.seed, epoch, labels.len());
-                order.chunks(task.plan.batch).for_each(|part| {
-                    let rows: Vec<i32> = part.iter().map(|&index| index as i32).collect();
-                    let index = Tensor::<1, Int>::from_data(TensorData::new(rows, [part.len()]), &task.how.device);
-                    let seen: Vec<u32> = part.iter().map(|&index| labels[index as usize]).collect();
-                    take(features.layers.iter().map(|rows| rows.clone().select(0, index.clone())).collect(), &seen);
-                });
+                shuffled(&features.layers, labels, &order, task.plan.batch, &mut |rows, seen| take(rows, seen));
                 Ok(())
             }
             Self::Cached { features, labels, shuffled: false } => {
@@ -123,6 +122,17 @@ impl Feed {
                 live(task, loader, how, spent, take)
             }
         }
+    }
+}
+
+/// Rows of features that were computed once, in batches of a given order.
+pub fn shuffled(layers: &[Tensor<2>], labels: &[u32], order: &[u32], batch: usize, take: &mut Take) {
+    let device = layers[0].device();
+    for part in order.chunks(batch) {
+        let rows: Vec<i32> = part.iter().map(|&index| index as i32).collect();
+        let index = Tensor::<1, Int>::from_data(TensorData::new(rows, [part.len()]), &device);
+        let seen: Vec<u32> = part.iter().map(|&index| labels[index as usize]).collect();
+        take(layers.iter().map(|rows| rows.clone().select(0, index.clone())).collect(), &seen);
     }
 }
 
@@ -158,7 +168,7 @@ fn walk(source: Arc<dyn Source>, how: &Extraction) -> Loader<Place> {
 }
 
 /// The order of an epoch.
-fn order(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
+pub fn order(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     Stream::new(seed, Purpose::Probe, &[epoch]).permutation(n)
 }
 

@@ -175,7 +175,10 @@ impl Task<'_> {
         let size = self.how.transform.size();
         let recipe = Recipe::new(self.plan.recipe, size, self.plan.crop_min_area, 1.0);
         let how = Extraction { transform: Arc::new(recipe), norm: self.norm(), ..self.how.clone() };
-        if self.plan.is_fixed() { Feed::fixed(self, &self.train, widths, &how) } else { Ok(Feed::augmented(self, how, first)) }
+        if self.plan.is_fixed() && Feed::fits(self, &self.train, widths) {
+            return Feed::fixed(self, &self.train, widths, &how);
+        }
+        Ok(Feed::shuffled(self, how, first))
     }
 
     fn start(&self, widths: &[usize], classes: usize) -> Result<Running> {
@@ -245,3 +248,6 @@ impl Task<'_> {
         Tensor::from_data(TensorData::new(values, [n]), &self.how.device)
     }
 }
+
+#[cfg(test)]
+mod tests;
