@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::augment::ViewsConfig;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
+use crate::eval::finetune::FinetuneConfig;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear::LinearConfig;
 use crate::kernel::{ColorSpace, KernelsConfig};
@@ -86,6 +87,8 @@ pub struct EvalConfig {
     pub knn: KnnConfig,
     /// Linear evaluation (`unmix eval linear`).
     pub linear: LinearConfig,
+    /// Fine-tuning with a part of the labels (`unmix eval finetune`).
+    pub finetune: FinetuneConfig,
     /// Images per forward pass.
     pub batch: usize,
     /// False skips the measurement before and after training.
@@ -94,7 +97,13 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { knn: KnnConfig::default(), linear: LinearConfig::default(), batch: 256, enabled: true }
+        Self {
+            knn: KnnConfig::default(),
+            linear: LinearConfig::default(),
+            finetune: FinetuneConfig::default(),
+            batch: 256,
+            enabled: true,
+        }
     }
 }
 
@@ -235,6 +244,7 @@ impl RunConfig {
         self.schedule.problems("schedule", &mut out);
         self.eval.knn.problems("eval.knn", &mut out);
         self.eval.linear.problems("eval.linear", &mut out);
+        self.eval.finetune.problems("eval.finetune", &mut out);
         let at_least_one = [
             ("log.every_steps", self.log.every_steps),
             ("eval.batch", self.eval.batch as u64),

@@ -3,6 +3,7 @@
 //! [`features`] runs it over a split; [`knn`] and [`linear`] classify by what comes out; [`record`] keeps every result with its protocol.
 
 pub mod features;
+pub mod finetune;
 pub mod knn;
 pub mod labels;
 pub mod linear;

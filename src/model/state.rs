@@ -125,9 +125,10 @@ pub fn load<M: Module>(module: M, state: &StateDict) -> Result<M> {
     let mut problems = Vec::new();
     for (name, value) in &own {
         match state.get(name) {
-            None => problems.push(format!("missing: {name} {:?}", value.shape())),
+            None => problems.push(format!("missing: {name} {:?}", value.shape().to_vec())),
             Some(got) if got.shape() != value.shape() => {
-                problems.push(format!("shape of {name}: the file has {:?}, the model {:?}", got.shape(), value.shape()));
+                let [got, want] = [got, value].map(|data| data.shape().to_vec());
+                problems.push(format!("shape of {name}: the file has {got:?}, the model {want:?}"));
             }
             Some(_) => {}
         }

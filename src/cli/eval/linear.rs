@@ -1,11 +1,11 @@
 //! `unmix eval linear`.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::progress::Progress;
 use super::subject::{Subject, SubjectArgs};
 use crate::cli;
 use crate::error::Result;
@@ -113,41 +113,6 @@ impl Linear {
             plan.layers = (1..=subject.last_layer).collect();
         }
         plan
-    }
-}
-
-/// One line per epoch on a terminal, rewritten; elsewhere a line now and then.
-struct Progress {
-    quiet: bool,
-    tty: bool,
-    epochs: u64,
-}
-
-impl Progress {
-    fn new(quiet: bool, epochs: u64) -> Self {
-        Self { quiet, tty: std::io::stderr().is_terminal(), epochs }
-    }
-
-    fn tell(&mut self, courses: &[Course]) {
-        let Some(best) = courses.iter().max_by(|a, b| a.last().top1.total_cmp(&b.last().top1)) else { return };
-        let point = best.last();
-        let due = self.tty || point.epoch == self.epochs || point.epoch.is_multiple_of((self.epochs / 10).max(1));
-        if self.quiet || !due {
-            return;
-        }
-        let line = format!(
-            "epoch {}/{}: layer {} lr {}: loss {:.4}, top-1 {:.2} %",
-            point.epoch, self.epochs, best.layer, best.lr, point.loss, point.top1
-        );
-        let (start, end) = if self.tty { ("\r\x1b[K", "") } else { ("", "\n") };
-        // A lost terminal must not end an evaluation of hours.
-        let _ = write!(std::io::stderr(), "{start}{line}{end}");
-    }
-
-    fn end(&self) {
-        if self.tty && !self.quiet {
-            let _ = writeln!(std::io::stderr());
-        }
     }
 }
 

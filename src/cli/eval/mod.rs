@@ -1,8 +1,10 @@
 //! `unmix eval`.
 
 mod features;
+mod finetune;
 mod knn;
 mod linear;
+mod progress;
 mod subject;
 
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ pub enum Eval {
     Knn(knn::Knn),
     /// Linear evaluation: logistic regression on frozen features.
     Linear(linear::Linear),
+    /// Semi-supervised: fine-tunes the whole encoder with a part of the labels.
+    Finetune(finetune::Finetune),
     /// Writes the features of both splits to a file.
     Features(features::WriteFeatures),
 }
@@ -28,6 +32,7 @@ impl Eval {
         match self {
             Self::Knn(command) => command.run(),
             Self::Linear(command) => command.run(),
+            Self::Finetune(command) => command.run(),
             Self::Features(command) => command.run(),
         }
     }

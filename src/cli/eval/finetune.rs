@@ -1,0 +1,93 @@
+//! `unmix eval finetune`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::progress::Progress;
+use super::subject::SubjectArgs;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::eval::finetune::{FinetuneConfig, Task};
+
+/// `unmix eval finetune`.
+#[derive(Debug, Args)]
+pub struct Finetune {
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// Share of the labels, for example 1% or 0.1 (`eval.finetune.fraction`).
+    #[arg(long, value_name = "SHARE")]
+    labels: Option<String>,
+}
+
+impl Finetune {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        let started = Instant::now();
+        // Batches are too small for groups.
+        let mut settings = vec!["model.bn_splits=1".to_owned()];
+        settings.extend(self.labels.as_deref().map(share).transpose()?.map(|share| format!("eval.finetune.fraction={share}")));
+        let subject = self.subject.open(&settings)?;
+        let config = subject.config.eval.finetune.clone();
+        let task = Task {
+            encoder: &subject.encoder,
+            train: subject.train.clone(),
+            test: subject.test.clone(),
+            config: config.clone(),
+            how: subject.extraction(),
+            seed: subject.config.seed,
+        };
+        let mut progress = Progress::new(self.subject.json, config.epochs);
+        let stop = cli::stop_flag("this epoch")?;
+        let outcome = task.run(stop, &mut |course| progress.tell(std::slice::from_ref(course)))?;
+        progress.end();
+        if outcome.interrupted {
+            cli::print("stopped; nothing was written");
+            return Ok(ExitCode::from(cli::INTERRUPTED));
+        }
+        let published = FinetuneConfig { fraction: config.fraction, ..FinetuneConfig::default() } == config;
+        let tag = if published { "finetune-swav" } else { "finetune-swav-modified" };
+        let mut protocol = json!(config);
+        if let Some(table) = protocol.as_object_mut() {
+            table.insert("tag".into(), tag.into());
+            table.insert("layer".into(), outcome.course.layer.into());
+            table.insert("seed".into(), subject.config.seed.into());
+            table.insert("view".into(), subject.config.views.crop.size.into());
+        }
+        let (last, best) = (outcome.course.last(), outcome.course.best());
+        let result = json!({
+            "labels": outcome.labels, "top1_last": last.top1, "top5_last": last.top5, "loss_last": last.loss, "top1_best": best.top1,
+            "best_epoch": best.epoch, "curve": outcome.course.curve,
+        });
+        let stem = format!("{tag}-{}", config.fraction);
+        let record = subject.context.record("finetune", &stem, protocol, result, started.elapsed().as_secs_f64());
+        record.write(&subject.out)?;
+        if self.subject.json {
+            cli::print_json(&json!({"results": [record]}))?;
+        } else {
+            cli::print(&format!(
+                "{tag} with {} labels ({} % of each class): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}",
+                outcome.labels,
+                100.0 * config.fraction,
+                last.top1,
+                last.top5,
+                best.top1,
+                best.epoch
+            ));
+            cli::print(&format!("{:.1} s; result in {}", record.wall_s, subject.out.display()));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `1%` or `0.01`.
+fn share(text: &str) -> Result<f64> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().map(|number| number * unit);
+    share.map_err(|_| Error::input(format!("--labels is no share: `{text}`")).hint("for example 1% or 0.1"))
+}

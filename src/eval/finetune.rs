@@ -1,0 +1,281 @@
+//! Semi-supervised evaluation: the whole encoder is fine-tuned with a part of the labels (semantics section 7.2; the protocol of SwAV,
+//! arXiv 2006.09882, section 5.2, in the form of Un-Mix's programs).
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::features::{Extraction, stream};
+use super::labels::Labels;
+use super::linear::{Course, Point};
+use crate::augment::{Recipe, RecipeName};
+use crate::data::{Item, Job, Loader, Source};
+use crate::error::{Error, Result};
+use crate::model::layers::Linear;
+use crate::model::state;
+use crate::model::{Encoder, Frozen, Pass};
+use crate::optim::schedule::multistep;
+use crate::optim::{Sgd, SgdConfig};
+use crate::rng::{Purpose, Stream};
+
+/// `eval.finetune`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneConfig {
+    /// Share of each class's training images whose labels are used.
+    pub fraction: f64,
+    /// Length in epochs.
+    pub epochs: u64,
+    /// Images per step.
+    pub batch: usize,
+    /// Rate of the encoder.
+    pub lr: f64,
+    /// Rate of the classifier on top.
+    pub head_lr: f64,
+    /// Completed epochs after which both rates are multiplied by `factor`.
+    pub milestones: Vec<u64>,
+    /// Factor of the rates.
+    pub factor: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// L2 penalty.
+    pub weight_decay: f64,
+    /// Augmentation of the training images.
+    pub recipe: RecipeName,
+    /// Smallest share of the image's area in a random crop.
+    pub crop_min_area: f64,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            fraction: 0.01,
+            epochs: 20,
+            batch: 32,
+            lr: 0.01,
+            head_lr: 0.2,
+            milestones: vec![12, 16],
+            factor: 0.2,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            recipe: RecipeName::Plain,
+            crop_min_area: 0.08,
+        }
+    }
+}
+
+impl FinetuneConfig {
+    /// One line per value out of range.
+    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+        let mut require = |valid: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
+            if !valid {
+                out.push(format!("`{at}.{key}` is {value:?}, must be {rule}"));
+            }
+        };
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        require(self.fraction > 0.0 && self.fraction <= 1.0, "fraction", &self.fraction, "above 0, at most 1");
+        require(self.epochs > 0, "epochs", &self.epochs, "at least 1");
+        require(self.batch > 1, "batch", &self.batch, "at least 2");
+        require(positive(self.lr), "lr", &self.lr, "above 0");
+        require(positive(self.head_lr), "head_lr", &self.head_lr, "above 0");
+        require(self.milestones.is_sorted(), "milestones", &self.milestones, "in ascending order");
+        require(positive(self.factor), "factor", &self.factor, "above 0");
+        require((0.0..1.0).contains(&self.momentum), "momentum", &self.momentum, "in [0, 1)");
+        require(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", &self.weight_decay, "at least 0");
+        require(self.crop_min_area > 0.0 && self.crop_min_area <= 1.0, "crop_min_area", &self.crop_min_area, "above 0, at most 1");
+    }
+}
+
+/// The images whose labels are used: of every class the same share, at least one, drawn by the seed; ascending.
+///
+/// # Errors
+/// An image without label.
+pub fn subset(source: &dyn Source, fraction: f64, seed: u64) -> Result<Vec<u32>> {
+    let mut of_class: Vec<Vec<u32>> = vec![Vec::new(); source.classes().len()];
+    for index in 0..source.len() {
+        let label = source.label(index).ok_or_else(|| super::features::unlabelled("fine-tuning"))?;
+        of_class[label as usize].push(index as u32);
+    }
+    let mut all = Vec::new();
+    for (class, images) in of_class.iter().enumerate().filter(|(_, images)| !images.is_empty()) {
+        let wanted = ((images.len() as f64 * fraction).round() as usize).clamp(1, images.len());
+        let order = Stream::named(seed, Purpose::Probe, &format!("subset/{class}")).permutation(images.len());
+        all.extend(order[..wanted].iter().map(|&at| images[at as usize]));
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// What fine-tuning needs.
+pub struct Task<'a> {
+    /// The pre-trained encoder, with plain batch norm: small batches cannot be split.
+    pub encoder: &'a Frozen,
+    /// Images of which a part is used to train.
+    pub train: Arc<dyn Source>,
+    /// Images to test on.
+    pub test: Arc<dyn Source>,
+    /// The protocol.
+    pub config: FinetuneConfig,
+    /// How test images reach the encoder.
+    pub how: Extraction,
+    /// Seed of the subset, shuffles, augmentation and initial classifier.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// One point per epoch; the layer is that before the head.
+    pub course: Course,
+    /// Labels used.
+    pub labels: usize,
+    /// Whether it was asked to stop before the end.
+    pub interrupted: bool,
+}
+
+/// The nets, what part of the input each sees, and the classifier on their features.
+struct Classifier {
+    nets: Vec<Encoder>,
+    channels: Vec<Range<usize>>,
+    head: Linear,
+}
+
+impl Classifier {
+    fn new(encoder: &Frozen, features: usize, classes: usize, seed: u64, device: &Device) -> Self {
+        let mut head = Linear::new(features, classes, true, device);
+        let mut stream = Stream::named(seed, Purpose::Probe, "finetune");
+        let values: Vec<f32> = (0..features * classes).map(|_| (0.01 * stream.normal()) as f32).collect();
+        let weight = Tensor::<2>::from_data(TensorData::new(values, [classes, features]), device);
+        head.weight = burn::module::Param::from_tensor(weight);
+        Self {
+            nets: encoder.parts.iter().map(|(.., net)| state::with_graph(net.clone())).collect(),
+            channels: encoder.parts.iter().map(|(_, channels, _)| channels.clone()).collect(),
+            head: state::with_graph(head),
+        }
+    }
+
+    /// Logits `[n, c]` of a training forward; its statistics go to the nets after the update.
+    fn forward(&self, images: &Tensor<4>) -> (Tensor<2>, Vec<Pass>) {
+        let both = self.nets.iter().zip(&self.channels).map(|(net, channels)| {
+            let mut pass = Pass::train();
+            let taps = net.taps(images.clone().narrow(1, channels.start, channels.len()), &mut pass);
+            (taps.features(), pass)
+        });
+        let (features, passes): (Vec<_>, Vec<_>) = both.unzip();
+        (self.head.forward(Tensor::cat(features, 1)), passes)
+    }
+
+    /// The nets without graph, and the classifier.
+    fn frozen(&self, like: &Frozen) -> (Frozen, Linear) {
+        let nets = like.parts.iter().zip(&self.nets);
+        let parts = nets.map(|((name, channels, _), net)| (*name, channels.clone(), state::without_graph(net.clone()))).collect();
+        (Frozen { parts }, state::without_graph(self.head.clone()))
+    }
+}
+
+impl Task<'_> {
+    /// Fine-tunes and tests after every epoch; `tell` hears of each.
+    ///
+    /// # Errors
+    /// Unlabelled or mismatching data, those of the loader, a loss that is not finite.
+    pub fn run(&self, stop: &AtomicBool, tell: &mut dyn FnMut(&Course)) -> Result<Outcome> {
+        let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "fine-tuning")?;
+        let images = subset(self.train.as_ref(), self.config.fraction, self.seed)?;
+        let layer = self.encoder.layers() - 1;
+        let features = super::linear::feed::widths(self.encoder, &self.how, &[layer])[0];
+        let mut model = Classifier::new(self.encoder, features, labels.classes.len(), self.seed, &self.how.device);
+        let sgd = || {
+            let (momentum, weight_decay) = (self.config.momentum, self.config.weight_decay);
+            Sgd::new(SgdConfig { momentum, weight_decay, ..SgdConfig::default() })
+        };
+        let (mut of_nets, mut of_head) = (sgd(), sgd());
+        let mut loader = self.loader(images.clone());
+        let mut course = Course { layer, lr: self.config.lr, curve: Vec::new() };
+        for epoch in 0..self.config.epochs {
+            let share = multistep(1.0, &self.config.milestones, self.config.factor, epoch);
+            let mut sum = 0.0;
+            for _ in 0..images.len().div_ceil(self.config.batch) {
+                let batch = loader.next().ok_or_else(|| Error::run("the loader ended before the last epoch"))??;
+                let truth: Vec<u32> = batch.labels.iter().flatten().copied().collect();
+                let n = truth.len();
+                let (logits, passes) = model.forward(&self.images(&batch.views[0]));
+                let loss = cross_entropy(logits, &truth);
+                let gradients = loss.backward();
+                sum += n as f64 * f64::from(loss.inner().into_scalar::<f32>());
+                model.nets = of_nets.step(model.nets, &gradients, share * self.config.lr);
+                model.head = of_head.step(model.head, &gradients, share * self.config.head_lr);
+                model.nets.iter_mut().zip(passes).for_each(|(net, pass)| net.absorb(&pass.into_stats()));
+                loader.recycle(batch.views);
+            }
+            let loss = sum / images.len() as f64;
+            if !loss.is_finite() {
+                return Err(Error::run(format!("the loss is {loss} in epoch {}", epoch + 1))
+                    .hint("use lower rates: eval.finetune.lr, eval.finetune.head_lr"));
+            }
+            let (top1, top5) = self.test(&model, &labels)?;
+            course.curve.push(Point { epoch: epoch + 1, loss, top1, top5 });
+            tell(&course);
+            if stop.load(Ordering::SeqCst) && epoch + 1 < self.config.epochs {
+                return Ok(Outcome { course, labels: images.len(), interrupted: true });
+            }
+        }
+        Ok(Outcome { course, labels: images.len(), interrupted: false })
+    }
+
+    fn images(&self, bytes: &[u8]) -> Tensor<4> {
+        self.how.images(bytes)
+    }
+
+    fn loader(&self, images: Vec<u32>) -> Loader<()> {
+        let (seed, batch, epochs) = (self.seed, self.config.batch, self.config.epochs);
+        let recipe = Recipe::new(self.config.recipe, self.how.transform.size(), self.config.crop_min_area, 1.0);
+        let jobs = (0..epochs).flat_map(move |epoch| {
+            let order = Stream::new(seed, Purpose::Probe, &[epoch, u64::MAX, 0]).permutation(images.len());
+            let stream = move |index: u32| Stream::new(seed, Purpose::Probe, &[epoch, index.into(), 0]);
+            let item = |&at: &u32| Item { index: images[at as usize], streams: vec![stream(images[at as usize])] };
+            let jobs: Vec<Job<()>> =
+                order.chunks(batch).map(|part| Job { items: part.iter().map(item).collect(), payload: () }).collect();
+            jobs
+        });
+        Loader::start(self.train.clone(), Arc::new(recipe), self.how.loader, jobs)
+    }
+
+    /// Top-1 and top-5 on the test split, in percent.
+    fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64)> {
+        let (encoder, head) = model.frozen(self.encoder);
+        let layer = self.encoder.layers() - 1;
+        let (mut hits, mut unlabelled) = ([0, 0], false);
+        stream(&encoder, self.test.clone(), &self.how, &[layer], |rows, seen| {
+            let logits = rows.into_iter().map(|rows| head.forward(rows)).next().expect("one layer");
+            let classes = logits.dims()[1];
+            let logits = logits.into_data().try_to_vec::<f32>().expect("logits are f32");
+            for (row, label) in logits.chunks(classes).zip(seen) {
+                let Some(label) = label.map(|label| labels.of_test_label(label) as usize) else {
+                    unlabelled = true;
+                    continue;
+                };
+                let ahead = |&(class, value): &(usize, &f32)| *value > row[label] || *value == row[label] && class < label;
+                let rank = row.iter().enumerate().filter(ahead).count();
+                hits = [hits[0] + usize::from(rank < 1), hits[1] + usize::from(rank < 5)];
+            }
+        })?;
+        if unlabelled {
+            return Err(super::features::unlabelled("fine-tuning"));
+        }
+        let percent = |hits: usize| 100.0 * hits as f64 / self.test.len() as f64;
+        Ok((percent(hits[0]), percent(hits[1])))
+    }
+}
+
+/// Mean over the rows, `[1]`.
+fn cross_entropy(logits: Tensor<2>, truth: &[u32]) -> Tensor<1> {
+    let n = truth.len();
+    let values: Vec<i32> = truth.iter().map(|&label| label as i32).collect();
+    let labels = Tensor::<2, Int>::from_data(TensorData::new(values, [n, 1]), &logits.device());
+    log_softmax(logits, 1).gather(1, labels).mean().neg()
+}
