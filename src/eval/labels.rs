@@ -12,7 +12,7 @@ const LISTED: usize = 5;
 pub struct Labels {
     /// Names of the classes of the training split, by label.
     pub classes: Vec<String>,
-    /// For every class of the test split, the number of that class in the training split.
+    /// For every class of the test split, the number of that class in the training split; of a class without test images anything.
     test: Vec<u32>,
 }
 
@@ -20,37 +20,36 @@ impl Labels {
     /// Compares the classes of both splits by name. A class without test images is fine; one without training images is not.
     ///
     /// # Errors
-    /// Unlabelled data, a single class, classes that only the test split has. `what` is the evaluation.
+    /// Unlabelled data, a single class, classes of which only the test split has images. `what` is the evaluation.
     pub fn of(train: &dyn Source, test: &dyn Source, what: &str) -> Result<Self> {
         let classes = train.classes().to_vec();
-        match classes.len() {
-            0 => return Err(unlabelled(what).detail(train.describe())),
-            1 => {
-                return Err(Error::input(format!("{what} needs at least 2 classes, the data has 1 (`{}`)", classes[0]))
-                    .detail(train.describe())
-                    .hint("point data.source.root at the folder that holds the class folders"));
-            }
-            _ => {}
+        let (known, tested) = (present(train), present(test));
+        if let Some(source) = [(train, &known), (test, &tested)].into_iter().find(|(_, found)| found.is_empty()) {
+            return Err(unlabelled(what).detail(source.0.describe()));
         }
-        if test.classes().is_empty() {
-            return Err(unlabelled(what).detail(test.describe()));
+        if let [only] = known[..] {
+            return Err(Error::input(format!("{what} needs at least 2 classes, the data has 1 (`{}`)", classes[only]))
+                .detail(train.describe())
+                .hint("point data.source.root at the folder that holds the class folders"));
         }
-        let place = |name: &String| classes.iter().position(|class| class == name).map(|at| at as u32);
-        let unknown: Vec<&String> = test.classes().iter().filter(|name| place(name).is_none()).collect();
+        let place = |name: &String| classes.iter().position(|class| class == name);
+        let learnt = |name: &String| place(name).is_some_and(|at| known.contains(&at));
+        let unknown: Vec<&String> = tested.iter().map(|&at| &test.classes()[at]).filter(|name| !learnt(name)).collect();
         if unknown.is_empty() {
-            return Ok(Self { test: test.classes().iter().filter_map(place).collect(), classes });
+            let number = |name| place(name).map_or(u32::MAX, |at| at as u32);
+            return Ok(Self { test: test.classes().iter().map(number).collect(), classes });
         }
         let listed: Vec<&str> = unknown.iter().take(LISTED).map(|name| name.as_str()).collect();
         let more = if unknown.len() > LISTED { ", ..." } else { "" };
         Err(Error::input(format!(
             "the classes of the two splits do not match: {} of the {} of the test split have no training images ({}{more})",
             unknown.len(),
-            test.classes().len(),
+            tested.len(),
             listed.join(", ")
         ))
         .detail(format!("training split: {}", train.describe()))
         .detail(format!("test split: {}", test.describe()))
-        .hint("both splits need class folders of the same names"))
+        .hint("both splits need class folders of the same names; `data.limit` takes the first images, which may be of few classes"))
     }
 
     /// The labels of the test images in the training split's numbers.
@@ -65,6 +64,13 @@ impl Labels {
     pub fn of_test_label(&self, label: u32) -> u32 {
         self.test[label as usize]
     }
+}
+
+/// The classes that have an image, ascending.
+fn present(source: &dyn Source) -> Vec<usize> {
+    let mut found = vec![false; source.classes().len()];
+    (0..source.len()).filter_map(|index| source.label(index)).for_each(|label| found[label as usize] = true);
+    (0..found.len()).filter(|&class| found[class]).collect()
 }
 
 #[cfg(test)]

@@ -121,14 +121,6 @@ impl Task<'_> {
         let started = Instant::now();
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "a linear probe")?;
         check_layers(&self.plan.layers, self.encoder, "eval.linear.layer")?;
-        if self.plan.batch > self.train.len() {
-            return Err(Error::input(format!(
-                "`eval.linear.batch` is {}, but there are only {} training images",
-                self.plan.batch,
-                self.train.len()
-            ))
-            .hint("set a smaller eval.linear.batch"));
-        }
         let widths = feed::widths(self.encoder, &self.how, &self.plan.layers);
         let mut running = self.start(&widths, labels.classes.len())?;
         let mut test = Feed::fixed(self, &self.test, &widths, &self.how)?;

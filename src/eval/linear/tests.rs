@@ -111,3 +111,46 @@ fn probes_learn_and_best_stands_beside_last() {
         assert!(course.curve[..best.epoch as usize - 1].iter().all(|point| point.top1 < best.top1));
     }
 }
+
+/// What scikit-learn 1.7's LogisticRegression (C = 1 / (0.01 n), no intercept, a column of ones appended) makes of the features of the kNN
+/// fixtures: classes, its predictions for the queries, the mean loss over the bank.
+const SCIKIT_LEARN: [(&str, usize, &[i32], f64); 4] = [
+    ("knn_0", 5, &[3, 4, 4, 3, 2, 4, 0, 2, 3, 4, 1, 0, 2, 3, 4, 4, 2], 0.479516),
+    ("knn_1", 10, &[5, 4, 5, 9, 4, 2, 9, 0, 1, 7, 0, 8, 1, 0, 1, 0, 8, 8, 5, 7, 8, 8, 4, 4, 7, 1, 6, 4, 1, 8, 9], 1.660494),
+    ("knn_2", 4, &[0, 0, 0, 1, 3, 3, 3, 1, 2], 0.409121),
+    ("knn_3", 8, &[2, 0, 0, 0, 2, 2, 1, 2, 6, 0, 5, 0], 0.828585),
+];
+
+#[test]
+fn a_converged_probe_is_that_of_scikit_learn() {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/knn.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let device = burn::tensor::Device::flex();
+    let rows = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        Tensor::<2>::from_data(TensorData::new(values, view.shape().to_vec()), &device)
+    };
+    let labels = |name: &str| -> Vec<i32> {
+        let data = file.tensor(name).unwrap().data().to_vec();
+        data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as i32).collect()
+    };
+    let tensor = |labels: &[i32]| Tensor::<1, Int>::from_data(TensorData::new(labels.to_vec(), [labels.len()]), &device);
+    for (name, classes, predicted, loss) in SCIKIT_LEARN {
+        let plan = serde_json::from_value::<LinearConfig>(json!({
+            "protocol": "htdt", "lr": [0.1], "epochs": 3000, "weight_decay": 0.01
+        }));
+        let plan = plan.unwrap().plan(&FACTS);
+        let (bank, known) = (rows(&format!("{name}.bank")), tensor(&labels(&format!("{name}.labels"))));
+        let mut probe = Probe::init(bank.dims()[1], classes, 6, &plan, 1, &device);
+        for epoch in 0..plan.epochs {
+            probe.take_loss();
+            probe.step(bank.clone(), &known, plan.share(epoch), &plan);
+        }
+        let query = rows(&format!("{name}.query"));
+        let n = predicted.len() as u64;
+        assert_eq!(probe.hits(query.clone(), &tensor(predicted)).top1, [n], "{name}: the predictions");
+        let got = probe.take_loss()[0];
+        assert!((got - loss).abs() < 1e-4, "{name}: loss {got}, scikit-learn {loss}");
+    }
+}

@@ -1,0 +1,166 @@
+//! `unmix eval` end to end: what it writes, and what it refuses.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::binary::{json, pretrain, refuse, succeed, text, unmix};
+use serde_json::Value;
+
+/// A short run on synthetic images of 16x12 pixels.
+fn run(dir: &Path) -> PathBuf {
+    let source = r#"data.source={"name": "synthetic", "count": 96, "test_count": 40, "classes": 4, "height": 16, "width": 12}"#;
+    succeed(&mut pretrain(dir, &["--out", "run", "--set", source, "--set", "schedule.steps=2", "--set", "schedule.epochs=null"]));
+    dir.join("run")
+}
+
+fn eval(dir: &Path, args: &[&str]) -> std::process::Command {
+    let mut command = unmix(dir, &["eval"]);
+    command.args(args).args(["--device", "cpu"]);
+    command
+}
+
+/// The results of a call with `--json`, and the same as files.
+fn results(dir: &Path, args: &[&str], folder: &Path) -> Vec<Value> {
+    let output = succeed(eval(dir, args).arg("--json"));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results = object["results"].as_array().unwrap().clone();
+    for result in &results {
+        let file = json(&folder.join(format!("{}.json", result["name"].as_str().unwrap())));
+        assert_eq!(&file, result, "the file is what was printed");
+        for key in ["format", "kind", "program", "commit", "device", "date", "wall_s"] {
+            assert!(!result[key].is_null(), "{key} in {result}");
+        }
+        for key in ["method", "mixture", "model", "epochs", "step", "seed"] {
+            let from_weights = result["subject"]["run"].is_null() && key != "model";
+            assert_eq!(result["subject"][key].is_null(), from_weights, "{key} in {result}");
+        }
+        assert!(result["protocol"]["tag"].is_string() && result["protocol"]["layer"].is_u64());
+        assert_eq!(result["data"]["test_images"], 40);
+    }
+    results
+}
+
+#[test]
+fn a_result_travels_with_its_whole_protocol() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let found =
+        results(dir.path(), &["linear", "--run", "run", "--fast", "--layer", "2,6", "--lr", "0.1,1", "--epochs", "3"], &folder);
+    assert_eq!(found.iter().map(|r| r["protocol"]["layer"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 6]);
+    let [protocol, result] = [&found[0]["protocol"], &found[0]["result"]];
+    assert_eq!(protocol["tag"], "linear-swav-cifar-modified");
+    assert_eq!((&protocol["epochs"], &protocol["recipe"], &protocol["batch"]), (&3.into(), &"center".into(), &32.into()));
+    assert_eq!(result["rates"].as_array().unwrap().len(), 2);
+    assert!(result["top1_best"].as_f64() >= result["top1_last"].as_f64() && result["top5_last"] == 100.0, "{result}");
+    assert_eq!((&result["cached"], result["curve"].as_array().unwrap().len()), (&true.into(), 3));
+
+    let found = results(dir.path(), &["linear", "--run", "run", "--protocol", "moco", "--layer", "all", "--epochs", "1"], &folder);
+    assert_eq!(found.len(), 7);
+    assert_eq!(found[0]["result"]["cached"], false);
+
+    let found = results(dir.path(), &["knn", "--run", "run", "--layer", "1,6,7", "--k", "9", "--temperature", "0.2"], &folder);
+    assert_eq!(found.len(), 3);
+    assert_eq!((&found[2]["protocol"]["k"], &found[2]["protocol"]["temperature"]), (&9.into(), &0.2.into()));
+    let per_class = found[2]["result"]["per_class"].as_array().unwrap();
+    let mean = per_class.iter().map(|share| share.as_f64().unwrap()).sum::<f64>() / 4.0;
+    // The classes have ten test images each.
+    assert!(per_class.len() == 4 && (mean - found[2]["result"]["top1"].as_f64().unwrap()).abs() < 1e-9);
+
+    let found = results(dir.path(), &["finetune", "--run", "run", "--labels", "25%", "--set", "eval.finetune.epochs=2"], &folder);
+    assert_eq!((&found[0]["result"]["labels"], &found[0]["protocol"]["fraction"]), (&24.into(), &0.25.into()));
+}
+
+#[test]
+fn exported_weights_and_other_images_are_evaluated() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let own = results(dir.path(), &["knn", "--run", "run", "--k", "20"], &folder);
+    assert_eq!(own[0]["data"]["transfer"], false);
+    succeed(unmix(dir.path(), &["export", "--run", "run", "--head", "keep", "--out", "w.safetensors"]).arg("--which").arg("query"));
+    let config = json(&dir.path().join("run/config.json"));
+    let source = config["data"]["source"].to_string();
+    // The weights say what model they are; the images must be named.
+    let weights = ["knn", "--weights", "w.safetensors", "--k", "20"];
+    refuse(&mut eval(dir.path(), &weights), "come without images", "--data");
+    let same = results(dir.path(), &[&weights[..], &["--data", &source]].concat(), &dir.path().join("w-eval"));
+    assert_eq!(same[0]["result"]["top1"], own[0]["result"]["top1"]);
+    assert_eq!(same[1]["result"]["per_class"], own[1]["result"]["per_class"]);
+
+    succeed(&mut unmix(dir.path(), &["export", "--run", "run", "--out", "b.safetensors"]));
+    let headless = ["knn", "--weights", "b.safetensors", "--k", "20", "--data", &source];
+    assert_eq!(results(dir.path(), &headless, &dir.path().join("b-eval"))[0]["result"]["top1"], own[1]["result"]["top1"]);
+    refuse(eval(dir.path(), &headless).args(["--layer", "7"]), "have no head", "6");
+
+    let other = source.replace("\"count\":96", "\"count\":64");
+    let transfer = results(dir.path(), &["knn", "--run", "run", "--k", "20", "--data", &other], &folder);
+    assert_eq!((&transfer[0]["data"]["transfer"], &transfer[0]["data"]["train_images"]), (&true.into(), &64.into()));
+    assert_ne!(transfer[0]["name"], own[0]["name"], "no result writes over another");
+}
+
+#[test]
+fn features_are_written_in_the_order_of_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path());
+    succeed(&mut eval(dir.path(), &["features", "--run", "run", "--layer", "5", "--features", "f.safetensors"]));
+    let bytes = std::fs::read(dir.path().join("f.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let labels = file.tensor("train.labels").unwrap();
+    let labels: Vec<f32> = labels.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    assert_eq!(labels, (0..96).map(|i| (i % 4) as f32).collect::<Vec<_>>());
+    assert_eq!((file.tensor("train.features").unwrap().shape()[0], file.tensor("test.features").unwrap().shape()[0]), (96, 40));
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path());
+    let at = |args: &[&str]| eval(dir.path(), args);
+    refuse(&mut at(&["linear", "--run", "nowhere"]), "`nowhere` holds no run", "unmix pretrain");
+    let text_of = refuse(&mut at(&["linear", "--run", "run", "--set", "model.width=0.25"]), "do not fit the model", "model.width");
+    assert!(text_of.contains("shape of layer1.0.conv1.weight: the file has ["), "{text_of}");
+    refuse(&mut at(&["linear", "--run", "run", "--layer", "8"]), "has layers 1 to 7", "7 is the embedding");
+    refuse(&mut at(&["knn", "--run", "run", "--layer", "0"]), "has layers 1 to 7", "7 is the embedding");
+    refuse(&mut at(&["linear", "--run", "run", "--layer", "9"]), "`eval.linear.layer` is [9]", "config schema");
+    refuse(&mut at(&["finetune", "--run", "run", "--labels", "some"]), "no share", "1%");
+    refuse(&mut at(&["finetune", "--run", "run", "--labels", "0"]), "`eval.finetune.fraction` is 0", "schema");
+    refuse(&mut at(&["knn", "--run", "run", "--data", "cifar11=/x"]), "no data set: `cifar11`", "cifar10");
+    refuse(&mut at(&["knn", "--run", "run", "--data", "elsewhere"]), "no folder", "NAME=ROOT");
+
+    // A run that was stopped before its first checkpoint.
+    std::fs::remove_dir_all(run.join("checkpoint")).unwrap();
+    refuse(&mut at(&["linear", "--run", "run"]), "state.json", "first checkpoint");
+}
+
+/// Writes small PNG files.
+fn images(folder: &Path, names: &[&str]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (at, name) in names.iter().enumerate() {
+        let image = image::RgbImage::from_fn(9, 8, |x, y| image::Rgb([(40 * x + at as u32) as u8, (30 * y) as u8, 99]));
+        image.save(folder.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn labels_must_be_there_and_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path());
+    let at = |kind: &str, data: &str| eval(dir.path(), &[kind, "--run", "run", "--data", data]);
+    for split in ["train", "test"] {
+        images(&dir.path().join("plain").join(split), &["a.png", "b.png"]);
+    }
+    for kind in ["knn", "linear", "finetune"] {
+        refuse(&mut at(kind, "plain"), "needs a label for every image", "class folders");
+    }
+    for (split, classes) in [("train", ["cat", "dog"]), ("test", ["cat", "horse"])] {
+        classes.iter().for_each(|class| images(&dir.path().join("animals").join(split).join(class), &["a.png", "b.png"]));
+    }
+    for kind in ["knn", "linear", "finetune"] {
+        let text = refuse(&mut at(kind, "animals"), "do not match: 1 of the 2", "same names");
+        assert!(text.contains("(horse)"), "{text}");
+    }
+    // A class without test images is none of these.
+    std::fs::remove_dir_all(dir.path().join("animals/test/horse")).unwrap();
+    let output = succeed(&mut at("knn", "animals"));
+    assert!(text(&output).contains("top-1"));
+}
