@@ -13,6 +13,7 @@ use crate::augment::ViewsConfig;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::knn::KnnConfig;
+use crate::eval::monitor::MonitorConfig;
 use crate::kernel::{ColorSpace, KernelsConfig};
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
@@ -77,7 +78,7 @@ impl Default for LogConfig {
     }
 }
 
-/// `eval`: what is measured before and after training.
+/// `eval`: what is measured before, during and after training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
@@ -85,13 +86,15 @@ pub struct EvalConfig {
     pub knn: KnnConfig,
     /// Images per forward pass.
     pub batch: usize,
-    /// False skips the measurement before and after training.
+    /// False skips every kNN measurement: before, during and after training.
     pub enabled: bool,
+    /// What is measured during training.
+    pub monitor: MonitorConfig,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { knn: KnnConfig::default(), batch: 256, enabled: true }
+        Self { knn: KnnConfig::default(), batch: 256, enabled: true, monitor: MonitorConfig::default() }
     }
 }
 
@@ -219,6 +222,7 @@ impl RunConfig {
         self.optim.problems("optim", &mut out);
         self.schedule.problems("schedule", &mut out);
         self.eval.knn.problems("eval.knn", &mut out);
+        self.eval.monitor.problems("eval.monitor", &mut out);
         let at_least_one = [
             ("log.every_steps", self.log.every_steps),
             ("eval.batch", self.eval.batch as u64),

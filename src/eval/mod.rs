@@ -2,4 +2,7 @@
 
 pub mod features;
 pub mod knn;
+pub mod map;
+pub mod measures;
+pub mod monitor;
 pub mod stats;
