@@ -35,6 +35,8 @@ pub enum Purpose {
     Probe = 12,
     /// Pixels of the synthetic source; path: sample.
     Synthetic = 13,
+    /// Augmentation of a view of a monitor; path: sample, view. The same at every epoch.
+    Monitor = 14,
 }
 
 /// A random stream. Equal keys give equal draws, different keys independent ones.

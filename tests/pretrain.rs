@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::Tensors;
-use common::binary::{events, json, pretrain, refuse, succeed, text, unmix};
+use common::binary::{events, json, pretrain, refuse, same_tensors, succeed, text, unmix};
 
 /// One whole smoke run and everything it leaves behind.
 #[test]
@@ -79,16 +79,6 @@ fn a_saved_config_repeats_the_run() {
     succeed(pretrain(dir.path(), &["--out", "a"]).args(short));
     succeed(&mut unmix(dir.path(), &["pretrain", "--config", "a/config.json", "--out", "b", "--quiet", "--set", "data.workers=3"]));
     same_tensors(&dir.path().join("a"), &dir.path().join("b"));
-}
-
-fn same_tensors(a: &Path, b: &Path) {
-    let read = |run: &Path| Tensors::read(&run.join("checkpoint/tensors.safetensors")).floats;
-    let (a, b) = (read(a), read(b));
-    assert_eq!(a.len(), b.len());
-    for (name, (shape, values)) in &a {
-        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!((shape, bits(values)), (&b[name].0, bits(&b[name].1)), "{name}");
-    }
 }
 
 /// SIGTERM ends after the step, with a checkpoint; the resumed run ends with the bits of an uninterrupted one.

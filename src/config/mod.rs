@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::eval::finetune::FinetuneConfig;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear::LinearConfig;
+use crate::eval::monitor::MonitorConfig;
 use crate::kernel::{ColorSpace, KernelsConfig};
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
@@ -79,7 +80,7 @@ impl Default for LogConfig {
     }
 }
 
-/// `eval`: what is measured before and after training.
+/// `eval`: what is measured before, during and after training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
@@ -91,8 +92,10 @@ pub struct EvalConfig {
     pub finetune: FinetuneConfig,
     /// Images per forward pass.
     pub batch: usize,
-    /// False skips the measurement before and after training.
+    /// False skips every kNN measurement: before, during and after training.
     pub enabled: bool,
+    /// What is measured during training.
+    pub monitor: MonitorConfig,
 }
 
 impl Default for EvalConfig {
@@ -103,6 +106,7 @@ impl Default for EvalConfig {
             finetune: FinetuneConfig::default(),
             batch: 256,
             enabled: true,
+            monitor: MonitorConfig::default(),
         }
     }
 }
@@ -245,6 +249,7 @@ impl RunConfig {
         self.eval.knn.problems("eval.knn", &mut out);
         self.eval.linear.problems("eval.linear", &mut out);
         self.eval.finetune.problems("eval.finetune", &mut out);
+        self.eval.monitor.problems("eval.monitor", &mut out);
         let at_least_one = [
             ("log.every_steps", self.log.every_steps),
             ("eval.batch", self.eval.batch as u64),

@@ -34,6 +34,16 @@ impl Default for KnnConfig {
 }
 
 impl KnnConfig {
+    /// The published protocol that kNN of `layer` is, where `last` is the embedding, or `knn` (semantics section 7.2).
+    pub fn tag(&self, layer: usize, last: usize) -> &'static str {
+        let published = self.k == 200 && self.temperature == 0.1;
+        match layer {
+            layer if published && layer == last => "knn-unmix",
+            layer if published && layer + 1 == last => "knn-lightly",
+            _ => "knn",
+        }
+    }
+
     /// One line per value out of range.
     pub fn problems(&self, at: &str, out: &mut Vec<String>) {
         if self.k == 0 {

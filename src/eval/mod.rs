@@ -7,5 +7,8 @@ pub mod finetune;
 pub mod knn;
 pub mod labels;
 pub mod linear;
+pub mod map;
+pub mod measures;
+pub mod monitor;
 pub mod record;
 pub mod stats;

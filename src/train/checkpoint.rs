@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::StateDict;
-use crate::train::summary::Knn;
+use crate::train::summary::{Best, Knn};
 
 const TENSORS: &str = "tensors.safetensors";
 const STATE: &str = "state.json";
@@ -38,6 +38,12 @@ pub struct State {
     pub broken: u64,
     /// Sums over the steps of the current epoch: loss, positive probability, number of steps.
     pub epoch_sums: (f64, f64, u64),
+    /// The best kNN result of a monitored epoch so far.
+    #[serde(default)]
+    pub best: Option<Best>,
+    /// Whether the last monitored encoder had collapsed: it is said once, not at every epoch.
+    #[serde(default)]
+    pub collapsed: bool,
 }
 
 impl State {
@@ -53,6 +59,8 @@ impl State {
             untrained: None,
             broken: 0,
             epoch_sums: (0.0, 0.0, 0),
+            best: None,
+            collapsed: false,
         }
     }
 }

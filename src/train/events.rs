@@ -128,6 +128,33 @@ pub enum Event {
         #[serde(deserialize_with = "number")]
         wall_s: f64,
     },
+    /// What the encoder looks like, see [`crate::eval::monitor`]. Emitted before the checkpoint of the same step, as an epoch is.
+    Monitor {
+        /// The epoch after which it was measured.
+        epoch: u64,
+        /// Completed steps.
+        step: u64,
+        /// Images looked at.
+        images: u64,
+        /// Mean standard deviation of the embedding's dimensions; 1/sqrt(d) is isotropic, 0 collapsed.
+        #[serde(deserialize_with = "number")]
+        feature_std: f64,
+        /// Effective rank of the embedding.
+        #[serde(deserialize_with = "number")]
+        rankme: f64,
+        /// Effective rank of the features before the head.
+        #[serde(deserialize_with = "number")]
+        rankme_features: f64,
+        /// Mean squared distance of two views of an image.
+        #[serde(deserialize_with = "number")]
+        alignment: f64,
+        /// Logarithm of the mean Gaussian potential of all pairs.
+        #[serde(deserialize_with = "number")]
+        uniformity: f64,
+        /// Seconds it took.
+        #[serde(deserialize_with = "number")]
+        wall_s: f64,
+    },
     /// The run is over.
     End {
         /// How it ended.

@@ -1,5 +1,7 @@
 //! The loop.
 
+mod monitor;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,7 +12,7 @@ use super::checkpoint::{Checkpoint, State};
 use super::events::{Event, Outcome as EndKind, Sink, Sinks};
 use super::jobs::{Length, StepPlan, jobs};
 use super::run_dir::RunDir;
-use super::summary::{Knn, KnnSummary, Summary, peak_rss_mib};
+use super::summary::{Best, Knn, KnnSummary, Summary, peak_rss_mib};
 use super::upload::Upload;
 use crate::config::RunConfig;
 use crate::data::{Batch, Loader, Source};
@@ -56,7 +58,7 @@ struct Running {
     /// Seconds before this start.
     before_s: f64,
     started: Instant,
-    /// Seconds of this start that were not training (evaluation).
+    /// Seconds of this start that were not training (monitors).
     paused_s: f64,
     /// Steps completed before this start.
     first: u64,
@@ -65,6 +67,8 @@ struct Running {
     epoch_images: u64,
     epoch_waited: f64,
     last_loss: f64,
+    /// The last kNN result of this start and the step it belongs to.
+    measured: Option<(u64, Knn)>,
 }
 
 impl Running {
@@ -123,6 +127,7 @@ impl Session {
             }
             self.step(running, &upload, &batch, length, loader.waited().as_secs_f64())?;
             loader.recycle(batch.views);
+            self.watch(running, length)?;
             let stopping = stop.load(Ordering::SeqCst) && running.state.step < length.steps;
             if stopping || self.checkpoint_due(running.state.step, length) {
                 self.save(running)?;
@@ -233,6 +238,7 @@ impl Session {
             epoch_images: 0,
             epoch_waited: 0.0,
             last_loss: f64::NAN,
+            measured: None,
         })
     }
 
@@ -289,13 +295,21 @@ impl Session {
     fn finish(&mut self, run: &Running, waited: f64) -> Result<Ended> {
         let seconds = run.trained_s();
         self.end(run, EndKind::Finished)?;
-        let trained = self.measure(&run.method.encoder())?;
-        let knn = trained.zip(run.state.untrained.clone()).map(|(trained, untrained)| KnnSummary {
-            trained,
-            untrained_top1: untrained.top1,
-            untrained_other_top1: untrained.other_top1,
-            bank: self.train.len(),
-            queries: self.test.as_ref().map_or(0, |test| test.len()),
+        let trained = match &run.measured {
+            Some((step, knn)) if *step == run.state.step => Some(knn.clone()),
+            _ => self.measure(&run.method.encoder())?,
+        };
+        let knn = trained.zip(run.state.untrained.clone()).map(|(trained, untrained)| {
+            let best = Best { top1: trained.top1, epoch: run.state.epoch }.or(run.state.best);
+            KnnSummary {
+                trained,
+                untrained_top1: untrained.top1,
+                untrained_other_top1: untrained.other_top1,
+                best_top1: best.top1,
+                best_epoch: best.epoch,
+                bank: self.train.len(),
+                queries: self.test.as_ref().map_or(0, |test| test.len()),
+            }
         });
         let summary = Summary {
             method: self.config.method.name().into(),
@@ -343,16 +357,20 @@ impl Session {
     /// kNN of the encoder, if there are labels and test images.
     fn measure(&self, encoder: &Frozen) -> Result<Option<Knn>> {
         let Some(test) = self.test.as_ref().filter(|_| self.config.eval.enabled) else { return Ok(None) };
-        let how = Extraction {
+        let result = knn(encoder, &self.train, test, &self.extraction(), &self.config.eval.knn);
+        result.map(Some).map_err(|error| error.hint("set eval.enabled=false to train without the measurement"))
+    }
+
+    /// How the encoder is evaluated.
+    fn extraction(&self) -> Extraction {
+        Extraction {
             transform: Arc::new(self.config.views.eval_recipe()),
             norm: self.config.views.normalization(),
             device: self.device.device.clone(),
             ingest: self.device.info.kernels.ingest.path,
             batch: self.config.eval.batch,
             loader: self.config.data.loader_options(),
-        };
-        let result = knn(encoder, &self.train, test, &how, &self.config.eval.knn);
-        result.map(Some).map_err(|error| error.hint("set eval.enabled=false to train without the measurement"))
+        }
     }
 }
 

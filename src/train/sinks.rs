@@ -181,6 +181,11 @@ fn text(event: &Event, epochs: u64) -> String {
             best * 100.0,
             duration(*wall_s)
         ),
+        Event::Monitor { epoch, feature_std, rankme, rankme_features, alignment, uniformity, wall_s, .. } => format!(
+            "monitor after epoch {epoch}: feature std {feature_std:.4}, RankMe {rankme:.1} (features {rankme_features:.1}), \
+             alignment {alignment:.3}, uniformity {uniformity:.2}, {}",
+            duration(*wall_s)
+        ),
         Event::End { outcome, step, loss, wall_s, images_per_s, .. } => {
             let (took, rate) = (duration(*wall_s), rate(*images_per_s));
             match outcome {

@@ -21,6 +21,22 @@ pub struct Knn {
     pub other_top1: f64,
 }
 
+/// The best result of a run's monitored epochs. Chosen on the test images, so it is never the result: it stands beside the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Share of correct first guesses, in percent.
+    pub top1: f64,
+    /// The epoch after which it was measured.
+    pub epoch: u64,
+}
+
+impl Best {
+    /// The better of two; of equals the earlier.
+    pub fn or(self, other: Option<Self>) -> Self {
+        other.filter(|other| other.top1 >= self.top1).unwrap_or(self)
+    }
+}
+
 /// The kNN entry of the summary: trained beside untrained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnnSummary {
@@ -31,6 +47,10 @@ pub struct KnnSummary {
     pub untrained_top1: f64,
     /// The same on the other layer.
     pub untrained_other_top1: f64,
+    /// Top-1 of the best of all measured epochs, the last one among them, in percent.
+    pub best_top1: f64,
+    /// Which epoch that was.
+    pub best_epoch: u64,
     /// Images in the bank and queries.
     pub bank: usize,
     /// Number of queries.

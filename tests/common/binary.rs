@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::Tensors;
+
 /// The repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -62,4 +64,15 @@ pub fn events(run: &Path, event: &str) -> Vec<serde_json::Value> {
 /// A JSON file.
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}
+
+/// Both runs ended with the same bits in every tensor of their checkpoints.
+pub fn same_tensors(a: &Path, b: &Path) {
+    let read = |run: &Path| Tensors::read(&run.join("checkpoint/tensors.safetensors")).floats;
+    let (a, b) = (read(a), read(b));
+    assert_eq!(a.len(), b.len());
+    for (name, (shape, values)) in &a {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!((shape, bits(values)), (&b[name].0, bits(&b[name].1)), "{name}");
+    }
 }

@@ -44,7 +44,7 @@ impl Knn {
         let records: Vec<Record> = measured
             .iter()
             .map(|one| {
-                let tag = tag(one, config, last);
+                let tag = config.tag(one.layer, last);
                 let protocol = json!({
                     "tag": tag, "layer": one.layer, "k": one.k, "temperature": config.temperature,
                     "similarity": "cosine", "bank": "training split without augmentation",
@@ -102,14 +102,4 @@ fn default_layers(configured: usize, last: usize, layers: usize) -> Vec<usize> {
         return vec![configured.min(last)];
     }
     vec![configured, if configured == layers { layers - 1 } else { layers }]
-}
-
-/// The published protocol that this is, if it is one (semantics section 7.2).
-fn tag(one: &Measured, config: &KnnConfig, last: usize) -> &'static str {
-    let published = config.k == 200 && config.temperature == 0.1;
-    match one.layer {
-        layer if published && layer == last => "knn-unmix",
-        layer if published && layer + 1 == last => "knn-lightly",
-        _ => "knn",
-    }
 }

@@ -2,8 +2,10 @@
 
 mod features;
 mod finetune;
+mod flatness;
 mod knn;
 mod linear;
+mod map;
 mod progress;
 mod subject;
 
@@ -22,6 +24,10 @@ pub enum Eval {
     Linear(linear::Linear),
     /// Semi-supervised: fine-tunes the whole encoder with a part of the labels.
     Finetune(finetune::Finetune),
+    /// How flat the softmax over the pooled features is (figure 3 of the paper).
+    Flatness(flatness::MeasureFlatness),
+    /// Where test images lie by their features: PCA, t-SNE, thumbnails.
+    Map(map::DrawMap),
     /// Writes the features of both splits to a file.
     Features(features::WriteFeatures),
 }
@@ -33,6 +39,8 @@ impl Eval {
             Self::Knn(command) => command.run(),
             Self::Linear(command) => command.run(),
             Self::Finetune(command) => command.run(),
+            Self::Flatness(command) => command.run(),
+            Self::Map(command) => command.run(),
             Self::Features(command) => command.run(),
         }
     }

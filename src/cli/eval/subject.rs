@@ -65,6 +65,12 @@ pub struct Subject {
 }
 
 impl SubjectArgs {
+    /// A run on its own data, with its own settings.
+    pub fn of_run(run: &Path, device: Option<&str>) -> Self {
+        let device = device.map(str::to_owned);
+        Self { run: Some(run.to_owned()), weights: None, config: None, data: None, set: Vec::new(), device, out: None, json: false }
+    }
+
     /// Opens everything. `settings` come before those of the command line.
     ///
     /// # Errors

@@ -78,6 +78,17 @@ fn a_full_disk_stops_the_metrics_with_a_hint() {
 fn lines_tell_the_run() {
     let warning = Event::Warning { message: "slow".to_owned() };
     let knn = Event::Knn { epoch: 3, step: 9, protocol: "knn-unmix".to_owned(), k: 200, top1: 0.8911, best: 0.9, wall_s: 2.0 };
+    let monitor = Event::Monitor {
+        epoch: 3,
+        step: 9,
+        images: 1024,
+        feature_std: 0.0871,
+        rankme: 65.21,
+        rankme_features: 30.96,
+        alignment: 0.3125,
+        uniformity: -2.871,
+        wall_s: 1.5,
+    };
     let epoch = Event::Epoch {
         epoch: 3,
         step: 9,
@@ -89,7 +100,7 @@ fn lines_tell_the_run() {
         lr: 0.06,
     };
     let checkpoint = Event::Checkpoint { step: 9, path: "runs/a/checkpoint".to_owned() };
-    let text = shown(false, &[start(), step(9, 6.5), epoch, knn, checkpoint, warning, end(Outcome::Finished)]);
+    let text = shown(false, &[start(), step(9, 6.5), epoch, monitor, knn, checkpoint, warning, end(Outcome::Finished)]);
     let expected = "\
 moco with mixture im on flex
   run      runs/a
@@ -97,6 +108,7 @@ moco with mixture im on flex
   work     50,000 images, 200 epochs, 19,600 steps, 11,173,962 parameters
 step 9/19600  epoch 1/200  loss 6.5000  pos 0.012  1,234 img/s  wait 3%  ETA 1h02m
 epoch 3/200  loss 6.0000  pos 0.020  lr 6.000e-2  9.5 img/s  wait 0%  1m05s
+monitor after epoch 3: feature std 0.0871, RankMe 65.2 (features 31.0), alignment 0.312, uniformity -2.87, 1.5s
 knn-unmix (k 200) after epoch 3: 89.11 % top-1, best 90.00 %, 2.0s
 checkpoint at step 9: runs/a/checkpoint
 warning: slow

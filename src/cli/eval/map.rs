@@ -1,0 +1,75 @@
+//! `unmix eval map`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::subject::{Subject, SubjectArgs};
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::eval::features::extract_unit;
+use crate::eval::knn::check_layers;
+use crate::eval::map;
+use crate::eval::measures::Rows;
+use crate::eval::record::Record;
+use crate::files;
+
+/// `unmix eval map`.
+#[derive(Debug, Args)]
+pub struct DrawMap {
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// The layer, from 1. By default the features before the head.
+    #[arg(long)]
+    layer: Option<usize>,
+    /// Most images on the map, evenly over the classes.
+    #[arg(long, default_value_t = map::IMAGES)]
+    images: usize,
+}
+
+impl DrawMap {
+    /// Runs the subcommand.
+    pub fn run(&self) -> Result<ExitCode> {
+        if self.images == 0 {
+            return Err(Error::input("--images is 0: there is nothing to put on the map"));
+        }
+        let subject = self.subject.open(&[])?;
+        let record = draw(&subject, self.layer.unwrap_or(subject.encoder.layers() - 1), self.images)?;
+        if self.subject.json {
+            cli::print_json(&json!({"results": [record]}))?;
+        } else {
+            cli::print(&format!(
+                "{} images, PCA and t-SNE, in {}/{}.json",
+                record.result["images"],
+                subject.out.display(),
+                record.name
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Where test images lie by their unit rows of a layer. Writes the record and its thumbnails.
+pub fn draw(subject: &Subject, layer: usize, images: usize) -> Result<Record> {
+    let started = Instant::now();
+    check_layers(&[layer], &subject.encoder, "layer")?;
+    subject.check_head(&[layer], "layer")?;
+    let features = extract_unit(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer])?;
+    let chosen = map::choose(&features.labels, images);
+    let rows = Rows::of(&features.layers[0]).select(&chosen);
+    let labels = chosen.iter().map(|&index| features.labels[index]).collect();
+    let protocol = json!({
+        "tag": "map", "layer": layer, "images": chosen.len(), "rows": "unit length", "split": "test, evenly over the classes",
+    });
+    let stem = format!("map-l{layer}");
+    let thumbnails = format!("{}.png", subject.context.name(&stem, &protocol));
+    let found = map::map(layer, &rows, labels, subject.test.classes(), &thumbnails)?;
+    let atlas = map::atlas(subject.test.as_ref(), &chosen);
+    let record = subject.context.record("map", &stem, protocol, json!(found), started.elapsed().as_secs_f64());
+    std::fs::create_dir_all(&subject.out).map_err(|error| Error::io("create", &subject.out, &error))?;
+    files::write_atomic(subject.out.join(&thumbnails), &map::png(&atlas)?)?;
+    record.write(&subject.out)?;
+    Ok(record)
+}

@@ -1,0 +1,157 @@
+//! What is watched while an encoder trains: is it collapsing, does it spread images, does it hold views of one image together?
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::features::Extraction;
+use super::measures::{Rows, alignment, feature_std, rankme, uniformity};
+use crate::data::{Item, Job, Loader, Source, Transform, epoch_order};
+use crate::error::Result;
+use crate::kernel::{Ingest, ingest};
+use crate::model::Frozen;
+use crate::rng::{Purpose, Stream};
+
+/// `eval.monitor`: what is measured during training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorConfig {
+    /// After every so many epochs; null never.
+    pub every_epochs: Option<u64>,
+    /// Test images looked at, drawn once by the seed; training images where there is no test split.
+    pub images: usize,
+    /// Also weighted kNN with the whole bank, where labels and a test split exist and `eval.enabled` is true.
+    pub knn: bool,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        Self { every_epochs: Some(10), images: 1024, knn: true }
+    }
+}
+
+impl MonitorConfig {
+    /// One line per value out of range; `at` is `eval.monitor`.
+    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+        if self.every_epochs == Some(0) {
+            out.push(format!("`{at}.every_epochs` is 0, must be at least 1, or null for never"));
+        }
+        if self.images < 2 {
+            out.push(format!("`{at}.images` is {}, must be at least 2: distances need a pair", self.images));
+        }
+    }
+
+    /// Whether the end of this epoch (counted from 1) is measured.
+    pub fn due(&self, epoch: u64) -> bool {
+        self.every_epochs.is_some_and(|every| epoch.is_multiple_of(every))
+    }
+}
+
+/// The measures of one encoder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Monitored {
+    /// Images looked at.
+    pub images: usize,
+    /// Width d of the embedding.
+    pub dim: usize,
+    /// See [`feature_std`]; of the embedding.
+    pub feature_std: f64,
+    /// See [`rankme`]; of the embedding.
+    pub rankme: f64,
+    /// The same of the features before the head, as unit rows.
+    pub rankme_features: f64,
+    /// See [`alignment`]; embeddings of two augmented views.
+    pub alignment: f64,
+    /// See [`uniformity`]; of the embedding.
+    pub uniformity: f64,
+}
+
+impl Monitored {
+    /// The share of the isotropic spread (1/sqrt(d)) below which an embedding counts as collapsed.
+    const LEAST_SPREAD: f64 = 0.1;
+    /// The effective rank below which it does.
+    const LEAST_RANK: f64 = 1.5;
+
+    /// What to tell the user if the embedding has collapsed: all images in one place, or on one line.
+    pub fn collapse(&self) -> Option<String> {
+        let spread = self.feature_std * (self.dim as f64).sqrt();
+        (spread < Self::LEAST_SPREAD || self.rankme < Self::LEAST_RANK).then(|| {
+            format!(
+                "the encoder has collapsed: its embeddings have {:.1} % of an isotropic spread and effective rank {:.2} of {}; \
+                 try a lower optim.lr, another method.temperature, or another model.bn_splits (with 1, MoCo leaks on one device)",
+                100.0 * spread,
+                self.rankme,
+                self.images.min(self.dim)
+            )
+        })
+    }
+}
+
+/// Measures `encoder` on at most `images` of `source`, by its running statistics: plain views as `how` says, and for the alignment two
+/// views by `recipe`. Equal arguments give equal numbers, so that epochs can be compared.
+///
+/// # Errors
+/// Those of the loader.
+pub fn monitor(
+    encoder: &Frozen,
+    source: &Arc<dyn Source>,
+    recipe: Arc<dyn Transform>,
+    how: &Extraction,
+    images: usize,
+    seed: u64,
+) -> Result<Monitored> {
+    let n = source.len();
+    // The first images of a folder would all be of one class.
+    let indices: Vec<u32> = epoch_order(seed, 0, n).into_iter().take(images).collect();
+    let view = move |index: u32, view: u64| Stream::new(seed, Purpose::Monitor, &[u64::from(index), view]);
+    let augmented = Extraction { transform: recipe, ..how.clone() };
+    let [plain] = views(encoder, source, how, &indices, move |index| [view(index, 0)])?;
+    let pair = views(encoder, source, &augmented, &indices, move |index| [view(index, 0), view(index, 1)])?;
+    let (features, embedding) = (Rows::of(&plain.features), Rows::of(&plain.embedding));
+    Ok(Monitored {
+        images: indices.len(),
+        dim: embedding.width(),
+        feature_std: feature_std(&embedding),
+        rankme: rankme(&embedding),
+        rankme_features: rankme(&features),
+        alignment: alignment(&Rows::of(&pair[0].embedding), &Rows::of(&pair[1].embedding)),
+        uniformity: uniformity(&embedding),
+    })
+}
+
+/// Unit rows of one view of all images.
+struct View {
+    /// `[n, f]`.
+    features: Tensor<2>,
+    /// `[n, d]`.
+    embedding: Tensor<2>,
+}
+
+/// Each of `V` views of the given images, drawn from a stream of its own.
+fn views<const V: usize>(
+    encoder: &Frozen,
+    source: &Arc<dyn Source>,
+    how: &Extraction,
+    indices: &[u32],
+    streams: impl Fn(u32) -> [Stream; V] + Send + 'static,
+) -> Result<[View; V]> {
+    let batches: Vec<Vec<u32>> = indices.chunks(how.batch).map(<[u32]>::to_vec).collect();
+    let item = move |index| Item { index, streams: streams(index).into() };
+    let jobs = batches.into_iter().map(move |batch| Job { items: batch.into_iter().map(&item).collect(), payload: () });
+    let mut loader = Loader::start(source.clone(), how.transform.clone(), how.loader, jobs);
+    let (height, width) = how.transform.size();
+    let mut rows: [(Vec<_>, Vec<_>); V] = std::array::from_fn(|_| Default::default());
+    while let Some(batch) = loader.next() {
+        let batch = batch?;
+        let bytes = Ingest::new([batch.index.len(), height, width], how.norm);
+        for ((features, embeddings), view) in rows.iter_mut().zip(&batch.views) {
+            let rows = encoder.rows(ingest(view, &bytes, &how.device, how.ingest));
+            features.push(rows.features);
+            embeddings.push(rows.embedding);
+        }
+        loader.recycle(batch.views);
+    }
+    Ok(rows.map(|(features, embeddings)| View { features: Tensor::cat(features, 0), embedding: Tensor::cat(embeddings, 0) }))
+}

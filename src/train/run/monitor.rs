@@ -1,0 +1,75 @@
+//! Looking at the encoder while it trains. Nothing here changes it: measured or not, a run ends with the same bits.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Running, Session};
+use crate::error::Result;
+use crate::eval::monitor::monitor;
+use crate::model::Frozen;
+use crate::train::events::{Event, Sink};
+use crate::train::jobs::Length;
+use crate::train::summary::Best;
+
+impl Session {
+    /// Measures the encoder if this step ends an epoch that is to be measured. The time does not count as training.
+    pub(super) fn watch(&mut self, run: &mut Running, length: Length) -> Result<()> {
+        let epoch_ends = run.state.step.is_multiple_of(length.per_epoch);
+        if !(epoch_ends && self.config.eval.monitor.due(run.state.epoch)) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let encoder = run.method.encoder();
+        self.watch_features(run, &encoder)?;
+        if self.config.eval.monitor.knn {
+            self.watch_knn(run, &encoder)?;
+        }
+        run.paused_s += start.elapsed().as_secs_f64();
+        run.epoch_started = Instant::now();
+        Ok(())
+    }
+
+    /// The measures, and a warning when the encoder has collapsed since the last time.
+    fn watch_features(&mut self, run: &mut Running, encoder: &Frozen) -> Result<()> {
+        let start = Instant::now();
+        let (config, source) = (&self.config, self.test.as_ref().unwrap_or(&self.train));
+        let recipe = Arc::new(config.views.recipe());
+        let seen = monitor(encoder, source, recipe, &self.extraction(), config.eval.monitor.images, config.seed)?;
+        self.sinks.on(&Event::Monitor {
+            epoch: run.state.epoch,
+            step: run.state.step,
+            images: seen.images as u64,
+            feature_std: seen.feature_std,
+            rankme: seen.rankme,
+            rankme_features: seen.rankme_features,
+            alignment: seen.alignment,
+            uniformity: seen.uniformity,
+            wall_s: start.elapsed().as_secs_f64(),
+        })?;
+        let collapse = seen.collapse();
+        let before = std::mem::replace(&mut run.state.collapsed, collapse.is_some());
+        match collapse.filter(|_| !before) {
+            Some(message) => self.sinks.on(&Event::Warning { message }),
+            None => Ok(()),
+        }
+    }
+
+    /// kNN, if there are labels and test images.
+    fn watch_knn(&mut self, run: &mut Running, encoder: &Frozen) -> Result<()> {
+        let start = Instant::now();
+        let Some(knn) = self.measure(encoder)? else { return Ok(()) };
+        let best = Best { top1: knn.top1, epoch: run.state.epoch }.or(run.state.best);
+        run.state.best = Some(best);
+        self.sinks.on(&Event::Knn {
+            epoch: run.state.epoch,
+            step: run.state.step,
+            protocol: self.config.eval.knn.tag(knn.layer, encoder.layers()).to_owned(),
+            k: knn.k as u64,
+            top1: knn.top1 / 100.0,
+            best: best.top1 / 100.0,
+            wall_s: start.elapsed().as_secs_f64(),
+        })?;
+        run.measured = Some((run.state.step, knn));
+        Ok(())
+    }
+}
