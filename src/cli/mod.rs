@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod pretrain;
 mod preview;
+mod report;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ enum Command {
     Import(import::Import),
     /// Draws the images of a config's first batch, and what the mixture makes of them.
     Preview(preview::Preview),
+    /// Lays out one or several runs as a page of figures and tables.
+    Report(report::Report),
     /// Measures mean and standard deviation per channel of the images, for `views.mean` and `views.std`.
     Stats(stats::Stats),
     /// Lists the devices that can be used, and what is missing for the others.
@@ -77,11 +80,16 @@ impl ConfigArgs {
 
 /// The config of a run's folder, with settings laid over it.
 fn run_config(run: &Path, settings: &[String]) -> Result<RunConfig> {
-    let file = run.join("config.json");
-    if !RunDir::holds_run(run) || !file.exists() {
-        return Err(Error::input(format!("`{}` holds no run", run.display())).hint("name the folder that `unmix pretrain` printed"));
+    check_run(run)?;
+    RunConfig::load(&run.join("config.json"), settings)
+}
+
+/// Refuses a folder that holds no run.
+fn check_run(run: &Path) -> Result<()> {
+    if RunDir::holds_run(run) && run.join("config.json").exists() {
+        return Ok(());
     }
-    RunConfig::load(&file, settings)
+    Err(Error::input(format!("`{}` holds no run", run.display())).hint("name the folder that `unmix pretrain` printed"))
 }
 
 /// Parses the arguments, runs the command, reports a failure on stderr. Exit status: 0 done, 1 the run failed, 2 bad input,
@@ -95,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Preview(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Config(command) => command.run(),
