@@ -71,7 +71,8 @@ impl Run {
         let metrics = metrics.unwrap_or_default();
         if metrics.damaged > 0 {
             let file = path.join("metrics.jsonl");
-            notices.push(format!("`{}`: {} damaged lines were skipped", file.display(), metrics.damaged));
+            let lines = if metrics.damaged == 1 { "line was" } else { "lines were" };
+            notices.push(format!("`{}`: {} damaged {lines} skipped", file.display(), metrics.damaged));
         }
         Ok(Self {
             name: String::new(),

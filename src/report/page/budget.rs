@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::html::{Html, paragraph};
+use super::html::{Html, code};
 use super::section::{Scene, Section, percent};
 use crate::report::plot::scale::Spread;
 use crate::report::plot::{Axis, Chart, Figure, Look, Mark, Series};
@@ -36,10 +36,10 @@ pub fn section(scene: &Scene) -> Section {
     let linear = figures(&collect(scene, "linear"));
     section.figures(if linear.is_empty() { figures(&collect(scene, "knn")) } else { linear });
     if section.body.is_empty() {
-        section.push(paragraph(
-            "This figure needs runs of the same method, model and mixture with different numbers of epochs, evaluated by the same protocol: \
-             unmix pretrain --config FILE --set schedule.epochs=EPOCHS, and unmix eval linear --run RUN.",
-        ));
+        let needed = "This figure needs runs of the same method, model and mixture with different numbers of epochs, evaluated by the same \
+                      protocol. To make them:";
+        section.push(Html::text(needed).within("p class=\"missing\""));
+        section.push(code("unmix pretrain --config FILE --set schedule.epochs=EPOCHS\nunmix eval linear --run RUN").within("pre"));
     } else {
         section.push(
             Html::text("Dotted: without a mixture; solid: with one. A line joins the means over seeds.").within("p class=\"soft\""),

@@ -85,7 +85,7 @@ pub fn table(label: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<Html
 
 /// A list of words and what they mean.
 pub fn definitions(pairs: impl IntoIterator<Item = (String, Html)>) -> Html {
-    let pair = |(word, meaning): (String, Html)| Html::text(word).within("dt").and(meaning.within("dd"));
+    let pair = |(word, meaning): (String, Html)| Html::text(word).within("dt").and(meaning.within("dd")).within("div");
     pairs.into_iter().map(pair).collect::<Html>().within("dl")
 }
 

@@ -47,9 +47,9 @@ fn row(run: &Run) -> Vec<Html> {
         noted(run.model(), run.key("/data/source/name").as_str().unwrap_or_default()),
         epochs(run),
         text(number("images_per_s"), |v| digits(v, 3)),
-        text(number("data_wait"), |v| format!("{:.1} %", v * 100.0)),
+        text(number("data_wait"), |v| format!("{:.1}\u{a0}%", v * 100.0)),
         text(wall(run), duration),
-        text(run.result("/peak_rss_mib"), |v| format!("{} MiB", digits(v, 3))),
+        text(run.result("/peak_rss_mib"), |v| format!("{}\u{a0}MiB", digits(v, 3))),
         knn(run),
         Html::text(percent(run.result("/knn/untrained_top1"))),
         linear(run),
@@ -78,7 +78,7 @@ fn knn(run: &Run) -> Html {
     let number = |key: &str| run.result(&format!("/knn/{key}"));
     if let Some(top1) = number("top1") {
         let words = [("layer", "layer"), ("k", "k"), ("temperature", "T")];
-        let words = words.map(|(key, word)| number(key).map(|value| format!("{word} {value}")));
+        let words = words.map(|(key, word)| number(key).map(|value| format!("{word}\u{a0}{value}")));
         return noted(percent(Some(top1)), words.into_iter().flatten().collect::<Vec<_>>().join(", "));
     }
     records(run, "knn")

@@ -16,23 +16,25 @@ use crate::report::run::record::Record;
 pub fn section(scene: &Scene) -> Section {
     let mut section = Section::new("results", "All results");
     let records = scene.runs.iter().flat_map(|run| run.records.iter().map(move |record| (run, record)));
-    let rows: Vec<Vec<Html>> = records.map(|(run, record)| row(run, record)).collect();
+    let rows: Vec<Vec<Html>> = records.clone().map(|(run, record)| row(run, record)).collect();
     section.figures(curves(scene));
     if rows.is_empty() {
         section.push(paragraph("No evaluation has been recorded."));
         section.push(scene.missing("knn", "record of an evaluation"));
     } else {
-        section.push(table("All results", &["Run", "Evaluation", "Result", "Images", "Made by", "Protocol"], rows));
+        section.push(table("All results", &["Run", "Evaluation", "Result", "Training / test images", "Made by"], rows));
+        section.push(Html::text("Protocols in full").within("h3"));
+        section.push(records.map(|(run, record)| details(run, record)).collect());
     }
     section
 }
 
 fn row(run: &Run, record: &Record) -> Vec<Html> {
     let word = |pointer: &str| record.value.pointer(pointer).map(plain).unwrap_or_default();
-    let count = |key: &str| record.number(&format!("/data/{key}")).map_or_else(String::new, |n| digits(n, 1));
+    let count = |key: &str| record.number(&format!("/data/{key}")).map_or_else(String::new, |n| format!(" ({})", digits(n, 1)));
     let transfer = if record.value["data"]["transfer"] == true { ", transfer" } else { "" };
     let data =
-        format!("{} {}, {} {}{transfer}", word("/data/train"), count("train_images"), word("/data/test"), count("test_images"));
+        format!("{}{} / {}{}{transfer}", word("/data/train"), count("train_images"), word("/data/test"), count("test_images"));
     let made = format!("{} {}", word("/program"), word("/commit"));
     vec![
         Html::text(&run.name),
@@ -40,7 +42,6 @@ fn row(run: &Run, record: &Record) -> Vec<Html> {
         result(record),
         Html::text(if record.value["data"].is_object() { data } else { "–".into() }),
         noted(made.trim(), format!("{} {}", word("/device"), word("/date")).trim()),
-        details(record),
     ]
 }
 
@@ -68,13 +69,13 @@ fn result(record: &Record) -> Html {
 }
 
 /// Protocol, subject and data in full, and the learning rates that were tried.
-fn details(record: &Record) -> Html {
+fn details(run: &Run, record: &Record) -> Html {
     let mut pairs = Vec::new();
     for part in ["protocol", "subject", "data", "wall_s"] {
         flatten(part, &record.value[part], &mut pairs);
     }
     let list = definitions(pairs.into_iter().map(|(key, value)| (key, Html::text(value))));
-    let summary = Html::text("all settings").within("summary");
+    let summary = Html::text(format!("{}: {}", run.name, record.protocol())).within("summary");
     summary.and(list).and(rates(record)).within("details")
 }
 

@@ -4,6 +4,9 @@ use super::html::{Html, code, shell};
 use crate::report::plot::{Figure, Look, Shape};
 use crate::report::run::Run;
 
+/// So many commands are written out; the others differ in the run's folder only.
+const COMMANDS: usize = 4;
+
 /// The runs and how each is drawn, in all figures alike.
 #[derive(Debug)]
 pub struct Scene<'a> {
@@ -49,7 +52,10 @@ impl<'a> Scene<'a> {
         }
         let whose = if without.len() == self.runs.len() { String::new() } else { format!(" for {}", names(&without)) };
         let command = |run: &&Run| format!("unmix eval {kind} --run {}", shell(&run.path.to_string_lossy()));
-        let commands: Vec<String> = without.iter().map(command).collect();
+        let mut commands: Vec<String> = without.iter().take(COMMANDS).map(command).collect();
+        if without.len() > COMMANDS {
+            commands.push(format!("# and so on for the other {}", without.len() - COMMANDS));
+        }
         let text = Html::text(format!("There is no {what}{whose} yet. To make it:")).within("p class=\"missing\"");
         text.and(code(commands.join("\n")).within("pre"))
     }
@@ -108,7 +114,7 @@ pub fn unique(taken: &mut Vec<String>, name: &str) -> String {
 
 /// An accuracy.
 pub fn percent(value: Option<f64>) -> String {
-    value.filter(|v| v.is_finite()).map_or_else(|| "–".into(), |value| format!("{value:.2} %"))
+    value.filter(|v| v.is_finite()).map_or_else(|| "–".into(), |value| format!("{value:.2}\u{a0}%"))
 }
 
 /// A value with about `digits` significant digits.

@@ -11,6 +11,8 @@ use super::look::Look;
 const AT_MOST: usize = 600;
 /// Up to so many points each gets a mark; of more, a few.
 const MARKED: usize = 30;
+/// Lines of more points are drawn finer, because they are noisy.
+const FINE: usize = 100;
 /// Marks of a long line.
 const FEW: usize = 6;
 /// Height of the plot area.
@@ -110,7 +112,8 @@ fn draw_line(out: &mut String, frame: &Frame, series: &Series, line: &[(f64, f64
     }
     if !path.is_empty() {
         let (class, name) = (line_class(series.look), escape(&series.name));
-        let _ = writeln!(out, "<path class=\"{class}\" d=\"{path}\"><title>{name}</title></path>");
+        let fine = if line.len() > FINE { " fine" } else { "" };
+        let _ = writeln!(out, "<path class=\"{class}{fine}\" d=\"{path}\"><title>{name}</title></path>");
     }
 }
 
