@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::imageops;
 
-use super::html::{Html, paragraph};
+use super::html::{Html, code, paragraph, shell};
 use super::section::{Scene, Section, unique};
 use crate::report::plot::Figure;
 use crate::report::plot::figure::slug;
@@ -116,9 +116,10 @@ pub fn previews(scene: &Scene) -> Section {
     let sheets: Vec<(&Run, Option<Html>)> = scene.runs.iter().map(|run| (run, sheet(run))).collect();
     for (run, sheet) in sheets {
         section.push(sheet.unwrap_or_else(|| {
-            let command = format!("unmix preview --config {}/config.json --out sheet.png", run.path.display());
+            let config = shell(&run.path.join("config.json").to_string_lossy());
+            let command = format!("unmix preview --config {config} --out sheet.png");
             let text = Html::text(format!("{} has no preview.png (log.preview = 0?). To see its first batch:", run.name));
-            text.within("p class=\"missing\"").and(super::html::code(command).within("pre"))
+            text.within("p class=\"missing\"").and(code(command).within("pre"))
         }));
     }
     section

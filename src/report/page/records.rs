@@ -65,7 +65,7 @@ fn result(record: &Record) -> Html {
     if lines.is_empty() {
         lines.push("–".into());
     }
-    lines.into_iter().map(|line| Html::text(line).within("div")).collect()
+    lines.into_iter().map(|line| Html::text(line).within("div class=\"line\"")).collect()
 }
 
 /// Protocol, subject and data in full, and the learning rates that were tried.

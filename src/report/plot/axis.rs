@@ -43,7 +43,7 @@ pub struct Frame {
 
 /// Where the plot area begins below title and axis name.
 const TOP: f64 = 44.0;
-/// What is free at its right, so that the last tick's text is not cut.
+/// The least that is free at its right; the last tick's text may need more.
 const RIGHT: f64 = 14.0;
 
 impl Frame {
@@ -55,9 +55,11 @@ impl Frame {
         };
         let y = values(axes.1, |p| p.1, 5);
         let widest = y.ticks.iter().map(|tick| text_width(&y.label(*tick))).fold(0.0, f64::max);
-        let (left, right) = ((widest + 10.0).max(24.0), WIDTH - RIGHT);
+        let x = values(axes.0, |p| p.0, 6);
+        let last = x.ticks.last().map_or(0.0, |tick| text_width(&x.label(*tick)) / 2.0 + 2.0);
+        let (left, right) = ((widest + 10.0).max(24.0), WIDTH - last.max(RIGHT));
         let base = TOP + height;
-        let frame = Self { x: values(axes.0, |p| p.0, 6).over(left, right), y: y.over(base, TOP), bottom: base + 36.0 };
+        let frame = Self { x: x.over(left, right), y: y.over(base, TOP), bottom: base + 36.0 };
         text(out, "title", [4.0, 14.0], title);
         text(out, "soft", [4.0, 30.0], &axes.1.title);
         text(out, "soft middle", [(left + right) / 2.0, base + 30.0], &axes.0.title);

@@ -85,9 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sixty_classes_look_different() {
-        let looks: Vec<Look> = (0..60).map(Look::class).collect();
-        for (index, look) in looks.iter().enumerate().take(30) {
+    fn thirty_classes_look_different() {
+        let looks: Vec<Look> = (0..30).map(Look::class).collect();
+        for (index, look) in looks.iter().enumerate() {
             assert!(!looks[..index].contains(look), "class {index}");
         }
     }

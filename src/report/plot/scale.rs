@@ -122,7 +122,7 @@ pub fn grouped(value: f64, decimals: usize) -> String {
     let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(whole, rest)| (whole, format!(".{rest}")));
     let mut out = String::new();
     for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) && whole.len() > 4 {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -196,6 +196,6 @@ mod tests {
 
     #[test]
     fn thousands_are_grouped() {
-        assert_eq!([grouped(1234.0, 0), grouped(12345.6, 1), grouped(-1_234_567.0, 0)], ["1234", "12,345.6", "-1,234,567"]);
+        assert_eq!([grouped(1234.0, 0), grouped(12345.6, 1), grouped(-1_234_567.0, 0)], ["1,234", "12,345.6", "-1,234,567"]);
     }
 }
