@@ -94,7 +94,7 @@ fn everything_a_run_can_have_is_on_the_page() {
         assert!(svg.contains("xmlns=\"http://www.w3.org/2000/svg\"") && !svg.contains("var("), "{file}");
     }
     // The baseline is dotted, the mixtures are not.
-    let loss = &page[page.find("<figure id=\"loss\">").unwrap()..];
+    let loss = &page[page.find("<figure id=\"figure-loss\">").unwrap()..];
     let loss = &loss[..loss.find("</figure>").unwrap()];
     assert_eq!(loss.matches("class=\"line dotted\"").count(), 2, "the baseline's line and its sample in the legend");
     assert_eq!(loss.matches("class=\"line\"").count(), 4);

@@ -3,6 +3,7 @@
 mod budget;
 mod classes;
 mod curves;
+mod differences;
 mod environment;
 mod flatness;
 mod html;
@@ -48,7 +49,7 @@ pub fn page(paths: &[PathBuf]) -> Result<Page> {
         maps::previews(&scene),
         classes::section(&scene),
         records::section(&scene),
-        records::differences(&scene),
+        differences::section(&scene),
         environment::section(&scene),
     ];
     sections.retain(|section| !section.body.is_empty());

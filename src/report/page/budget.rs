@@ -10,7 +10,7 @@ use crate::report::run::Run;
 
 /// One accuracy of one run.
 #[derive(Debug, Clone)]
-struct Result {
+struct Accuracy {
     run: String,
     look: Look,
     /// Method, model and mixture: what is joined by a line.
@@ -24,7 +24,7 @@ struct Result {
 struct Protocol {
     slug: String,
     kind: String,
-    results: Vec<Result>,
+    results: Vec<Accuracy>,
 }
 
 /// One figure for each protocol under which some runs differ in nothing but their epochs.
@@ -56,7 +56,7 @@ fn collect(scene: &Scene, kind: &str) -> BTreeMap<String, Protocol> {
             let Some((epochs, top1)) = epochs.zip(top1) else { return };
             let group = [run.method().into(), run.model(), run.mixture().into()];
             let entry = protocols.entry(protocol).or_insert_with(|| Protocol { slug, kind: kind.into(), results: Vec::new() });
-            entry.results.push(Result { run: run.name.clone(), look, group, epochs, top1 });
+            entry.results.push(Accuracy { run: run.name.clone(), look, group, epochs, top1 });
         };
         for record in run.of_kind(kind) {
             let epochs = record.number("/subject/epochs").or_else(|| run.epochs());
@@ -104,11 +104,11 @@ impl Protocol {
 
     /// The mean over the runs of each budget, and the runs themselves.
     fn line(&self, group: &[String; 3]) -> Series {
-        let mut results: Vec<&Result> = self.results.iter().filter(|result| result.group == *group).collect();
+        let mut results: Vec<&Accuracy> = self.results.iter().filter(|result| result.group == *group).collect();
         results.sort_by(|a, b| a.epochs.total_cmp(&b.epochs));
-        let mean = |same: &[&Result]| same.iter().map(|result| result.top1).sum::<f64>() / same.len() as f64;
+        let mean = |same: &[&Accuracy]| same.iter().map(|result| result.top1).sum::<f64>() / same.len() as f64;
         let line = results.chunk_by(|a, b| a.epochs == b.epochs).map(|same| (same[0].epochs, mean(same))).collect();
-        let mark = |result: &&Result| Mark {
+        let mark = |result: &&Accuracy| Mark {
             at: (result.epochs, result.top1),
             text: format!("{}, {} epochs: {}", result.run, result.epochs, percent(Some(result.top1))),
         };

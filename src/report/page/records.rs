@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::html::{Html, code, definitions, noted, paragraph, table};
+use super::html::{Html, definitions, noted, paragraph, table};
 use super::section::{Scene, Section, digits, percent};
 use crate::report::plot::scale::Spread;
 use crate::report::plot::{Axis, Chart, Figure, Look, Series};
@@ -115,41 +115,8 @@ fn curves(scene: &Scene) -> Vec<Figure> {
     protocols.iter().filter_map(draw).collect()
 }
 
-/// The keys whose values differ between the runs.
-pub fn differences(scene: &Scene) -> Section {
-    let mut section = Section::new("differences", "Differences between the configs");
-    if scene.runs.len() < 2 {
-        return section;
-    }
-    let configs: Vec<BTreeMap<String, String>> = scene.runs.iter().map(config).collect();
-    let mut keys: Vec<&String> = configs.iter().flat_map(BTreeMap::keys).collect();
-    keys.sort();
-    keys.dedup();
-    keys.retain(|key| configs.iter().any(|config| config.get(*key) != configs[0].get(*key)));
-    if keys.is_empty() {
-        section.push(paragraph("The configs of these runs do not differ."));
-        return section;
-    }
-    let cell = |value: Option<&String>| value.map_or_else(|| Html::text("–"), code);
-    let rows = keys.iter().map(|key| [code(key)].into_iter().chain(configs.iter().map(|config| cell(config.get(*key)))).collect());
-    let head: Vec<&str> = ["Key"].into_iter().chain(scene.runs.iter().map(|run| run.name.as_str())).collect();
-    section.push(table("Differences between the configs", &head, rows));
-    section
-}
-
-/// What makes an experiment, by dotted key.
-fn config(run: &Run) -> BTreeMap<String, String> {
-    let mut pairs = Vec::new();
-    for (key, value) in run.config.as_object().into_iter().flatten() {
-        if !["about", "run", "out"].contains(&key.as_str()) {
-            flatten(key, value, &mut pairs);
-        }
-    }
-    pairs.into_iter().collect()
-}
-
 /// The leaves of a value with their dotted keys.
-fn flatten(at: &str, value: &Value, out: &mut Vec<(String, String)>) {
+pub fn flatten(at: &str, value: &Value, out: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&format!("{at}.{key}"), value, out)),
         Value::Null if !at.contains('.') => {}

@@ -1,6 +1,7 @@
 //! A part of the page, and what all parts are made from.
 
 use super::html::{Html, code, shell};
+use crate::report::plot::look::SHAPES;
 use crate::report::plot::{Figure, Look, Shape};
 use crate::report::run::Run;
 
@@ -34,7 +35,10 @@ impl<'a> Scene<'a> {
             } else if colours[colour].2.is_none() {
                 colours[colour].2 = mixture.clone();
             }
-            looks.push(Look { colour, dotted: run.is_baseline(), shape: Shape::nth(index) });
+            let look = |shape| Look { colour, dotted: run.is_baseline(), shape: Shape::nth(shape) };
+            // A form of its own as far as they go, for paper without colours; then at least not the look of another run.
+            let free = (index..index + SHAPES.len()).map(look).find(|look| !looks.contains(look));
+            looks.push(free.unwrap_or(look(index)));
         }
         Self { runs, looks }
     }
@@ -151,6 +155,9 @@ mod tests {
         let runs =
             [run("moco", "none"), run("moco", "im"), run("cmc", "im"), run("moco", "unmix"), run("cmc", "none"), run("moco", "im")];
         let scene = Scene::new(&runs);
+        let many: Vec<Run> = (0..12).map(|index| run("moco", if index < 6 { "none" } else { "im" })).collect();
+        let looks = Scene::new(&many).looks;
+        assert!(looks.iter().enumerate().all(|(index, look)| !looks[..index].contains(look)), "twelve runs, twelve looks");
         assert_eq!(scene.looks.iter().map(|look| look.colour).collect::<Vec<_>>(), [0, 0, 1, 2, 1, 0]);
         assert_eq!(scene.looks.iter().map(|look| look.dotted).collect::<Vec<_>>(), [true, false, false, false, true, false]);
         assert_ne!(scene.looks[1], scene.looks[5], "two runs of one kind differ in their marks");

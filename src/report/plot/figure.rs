@@ -16,7 +16,7 @@ pub const CSS: &str = include_str!("figure.css");
 /// A drawn figure.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    /// Name of its file and its anchor: letters, digits and hyphens.
+    /// Name of its file and, behind `figure-`, its anchor: letters, digits and hyphens.
     pub name: String,
     /// What a screen reader says.
     pub label: String,
@@ -33,7 +33,7 @@ impl Figure {
     pub fn inline(&self) -> String {
         let svg = self.svg("");
         let caption = if self.caption.is_empty() { self.label.as_str() } else { self.caption.as_str() };
-        format!("<figure id=\"{}\">\n{svg}<figcaption>{}</figcaption>\n</figure>\n", self.name, escape(caption))
+        format!("<figure id=\"figure-{}\">\n{svg}<figcaption>{}</figcaption>\n</figure>\n", self.name, escape(caption))
     }
 
     /// The figure as a file of its own. Variables are replaced by their values: few programs but browsers know them.

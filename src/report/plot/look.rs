@@ -21,7 +21,7 @@ pub enum Shape {
 }
 
 /// All forms, in the order they are given out.
-const SHAPES: [Shape; 6] = [Shape::Circle, Shape::Square, Shape::Up, Shape::Diamond, Shape::Down, Shape::Plus];
+pub const SHAPES: [Shape; 6] = [Shape::Circle, Shape::Square, Shape::Up, Shape::Diamond, Shape::Down, Shape::Plus];
 
 impl Shape {
     /// The form number `index`, starting over after the last.

@@ -143,7 +143,8 @@ impl Map {
         for index in 0..names.len() {
             let (before, rest) = names.split_at_mut(index);
             let (x, y, name) = &mut rest[0];
-            let half = text_width(name) / 2.0 + 3.0;
+            // Names are bold, hence wider.
+            let half = text_width(name) * 0.56 + 4.0;
             *x = x.clamp(half, WIDTH - half);
             for (bx, by, other) in before.iter() {
                 let meets = (*bx - *x).abs() < half + text_width(other) / 2.0 && (*by - *y).abs() < 12.0;
