@@ -82,8 +82,8 @@ impl Chart {
     /// The chart in words: what it shows, and where each line begins and ends.
     fn label(&self) -> String {
         let words = |series: &Series| {
-            let ends = series.line.iter().filter(|p| p.1.is_finite());
-            let ends = ends.clone().next().zip(ends.last());
+            let mut ends = series.line.iter().filter(|p| p.1.is_finite());
+            let ends = ends.clone().next().zip(ends.next_back());
             ends.map(|(a, b)| format!("{} from {} to {}", series.name, short(a.1), short(b.1)))
         };
         let series: Vec<String> = self.series.iter().filter_map(words).collect();
