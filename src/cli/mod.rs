@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod pretrain;
 mod preview;
+mod report;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ enum Command {
     Import(import::Import),
     /// Draws the images of a config's first batch, and what the mixture makes of them.
     Preview(preview::Preview),
+    /// Lays out one or several runs as a page of figures and tables.
+    Report(report::Report),
     /// Measures mean and standard deviation per channel of the images, for `views.mean` and `views.std`.
     Stats(stats::Stats),
     /// Lists the devices that can be used, and what is missing for the others.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Preview(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Config(command) => command.run(),

@@ -92,22 +92,36 @@ impl Checkpoint {
     /// # Errors
     /// No checkpoint there, a damaged one, or one of a newer form.
     pub fn read(folder: &Path) -> Result<Self> {
-        files::recover_dir(folder)?;
-        let path = folder.join(STATE);
-        let text = std::fs::read(&path)
-            .map_err(|e| Error::io("read", &path, &e).hint("a run writes its first checkpoint at its first interval"))?;
-        let state: State = serde_json::from_slice(&text)
-            .map_err(|e| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("start the run anew"))?;
-        if state.format > FORMAT {
-            return Err(Error::input(format!(
-                "`{}` has form {}, this program reads up to {FORMAT}",
-                folder.display(),
-                state.format
-            ))
-            .hint(format!("it was written by unmix {}", state.version)));
-        }
+        let state = read_state(folder)?;
         Ok(Self { state, tensors: read_tensors(&folder.join(TENSORS))? })
     }
+}
+
+/// Where the run of a checkpoint is.
+fn read_state(folder: &Path) -> Result<State> {
+    files::recover_dir(folder)?;
+    let path = folder.join(STATE);
+    let text = std::fs::read(&path)
+        .map_err(|e| Error::io("read", &path, &e).hint("a run writes its first checkpoint at its first interval"))?;
+    let state: State = serde_json::from_slice(&text)
+        .map_err(|e| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("start the run anew"))?;
+    if state.format > FORMAT {
+        return Err(Error::input(format!(
+            "`{}` has form {}, this program reads up to {FORMAT}",
+            folder.display(),
+            state.format
+        ))
+        .hint(format!("it was written by unmix {}", state.version)));
+    }
+    Ok(state)
+}
+
+/// Completed steps of the checkpoint in a folder.
+///
+/// # Errors
+/// As [`Checkpoint::read`].
+pub fn step_of(folder: &Path) -> Result<u64> {
+    Ok(read_state(folder)?.step)
 }
 
 /// Writes f32 tensors as safetensors.

@@ -215,7 +215,7 @@ fn rate(per_s: f64) -> String {
 }
 
 /// The two largest units: `45s`, `3m05s`, `1h02m`, `2d03h`.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".to_owned();
     }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::subject::SubjectArgs;
+use super::subject::{Subject, SubjectArgs};
 use crate::cli;
 use crate::error::{Error, Result};
+use crate::eval::features::Speed;
 use crate::eval::knn::{KnnConfig, Measured, measure};
 use crate::eval::record::Record;
 
@@ -31,31 +32,13 @@ pub struct Knn {
 impl Knn {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
-        let started = Instant::now();
         let k = self.k.map(|k| format!("eval.knn.k={k}"));
         let temperature = self.temperature.map(|t| format!("eval.knn.temperature={t}"));
         let subject = self.subject.open(&k.into_iter().chain(temperature).collect::<Vec<_>>())?;
         let (config, last) = (&subject.config.eval.knn, subject.last_layer);
         let layers =
             if self.layer.is_empty() { default_layers(config.layer, last, subject.encoder.layers()) } else { self.layer.clone() };
-        subject.check_head(&layers, "eval.knn.layer")?;
-        let sources = (&subject.train, &subject.test);
-        let (measured, speed) = measure(&subject.encoder, sources, &subject.extraction(), config, &layers)?;
-        let records: Vec<Record> = measured
-            .iter()
-            .map(|one| {
-                let tag = config.tag(one.layer, last);
-                let protocol = json!({
-                    "tag": tag, "layer": one.layer, "k": one.k, "temperature": config.temperature,
-                    "similarity": "cosine", "bank": "training split without augmentation",
-                });
-                let result = json!({
-                    "top1": one.top1, "top5": one.top5, "classes": one.classes, "per_class": one.per_class,
-                    "images_per_s": speed.images_per_s, "data_wait": speed.data_wait,
-                });
-                subject.context.record("knn", &format!("{tag}-l{}", one.layer), protocol, result, started.elapsed().as_secs_f64())
-            })
-            .collect();
+        let (records, measured, speed) = measured(&subject, &layers)?;
         for record in &records {
             record.write(&subject.out)?;
         }
@@ -97,9 +80,31 @@ impl Knn {
 }
 
 /// The configured layer and the other one of the last two; of weights without head the features alone.
-fn default_layers(configured: usize, last: usize, layers: usize) -> Vec<usize> {
+pub fn default_layers(configured: usize, last: usize, layers: usize) -> Vec<usize> {
     if last < layers {
         return vec![configured.min(last)];
     }
     vec![configured, if configured == layers { layers - 1 } else { layers }]
+}
+
+/// kNN of some layers, as records.
+pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Vec<Measured>, Speed)> {
+    let started = Instant::now();
+    let (config, last) = (&subject.config.eval.knn, subject.encoder.layers());
+    subject.check_head(layers, "eval.knn.layer")?;
+    let sources = (&subject.train, &subject.test);
+    let (measured, speed) = measure(&subject.encoder, sources, &subject.extraction(), config, layers)?;
+    let record = |one: &Measured| {
+        let tag = config.tag(one.layer, last);
+        let protocol = json!({
+            "tag": tag, "layer": one.layer, "k": one.k, "temperature": config.temperature,
+            "similarity": "cosine", "bank": "training split without augmentation",
+        });
+        let result = json!({
+            "top1": one.top1, "top5": one.top5, "classes": one.classes, "per_class": one.per_class,
+            "images_per_s": speed.images_per_s, "data_wait": speed.data_wait,
+        });
+        subject.context.record("knn", &format!("{tag}-l{}", one.layer), protocol, result, started.elapsed().as_secs_f64())
+    };
+    Ok((measured.iter().map(record).collect(), measured, speed))
 }

@@ -1,5 +1,6 @@
 //! `unmix eval`.
 
+mod complete;
 mod features;
 mod finetune;
 mod flatness;
@@ -12,6 +13,8 @@ mod subject;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+pub use complete::complete;
 
 use crate::error::Result;
 

@@ -1,0 +1,56 @@
+//! The evaluations that a report shows, made where they are missing.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::subject::{Subject, SubjectArgs};
+use super::{flatness, knn, map};
+use crate::error::{Error, Result};
+use crate::train::checkpoint::step_of;
+
+/// What a report wants of every run.
+const WANTED: [&str; 3] = ["knn", "flatness", "map"];
+
+/// Makes what is missing of the run's latest checkpoint. Returns what could not be made and why, one line each.
+pub fn complete(run: &Path, device: Option<&str>) -> Vec<String> {
+    let failed = |what: &str, error: &Error| format!("{}: no {what}: {}", run.display(), error.message());
+    let missing = match step_of(&run.join("checkpoint")) {
+        Ok(step) => missing(&run.join("eval"), step),
+        Err(error) => return vec![failed("evaluation", &error)],
+    };
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    eprintln!("{}: evaluating ({})", run.display(), missing.join(", "));
+    match SubjectArgs::of_run(run, device).open(&[]) {
+        Err(error) => vec![failed("evaluation", &error)],
+        Ok(subject) => {
+            missing.iter().filter_map(|kind| make(&subject, kind).err().map(|error| failed(kind, &error))).collect()
+        }
+    }
+}
+
+/// The kinds of which there is no record at `step` on the run's own data.
+fn missing(folder: &Path, step: u64) -> Vec<&'static str> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let records = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let records: Vec<Value> =
+        records.filter_map(|path| std::fs::read(path).ok()).filter_map(|text| serde_json::from_slice(&text).ok()).collect();
+    let has = |kind: &str| {
+        records.iter().any(|record| record["kind"] == kind && record["subject"]["step"] == step && record["data"]["transfer"] != true)
+    };
+    WANTED.into_iter().filter(|kind| !has(kind)).collect()
+}
+
+fn make(subject: &Subject, kind: &str) -> Result<()> {
+    match kind {
+        "knn" => {
+            let layers = knn::default_layers(subject.config.eval.knn.layer, subject.last_layer, subject.encoder.layers());
+            let (records, ..) = knn::measured(subject, &layers)?;
+            records.iter().try_for_each(|record| record.write(&subject.out).map(drop))
+        }
+        "flatness" => flatness::measure(subject)?.0.write(&subject.out).map(drop),
+        _ => map::draw(subject, subject.encoder.layers() - 1, crate::eval::map::IMAGES).map(drop),
+    }
+}

@@ -1,0 +1,121 @@
+//! What was logged while the runs trained.
+
+use super::html::{Html, paragraph};
+use super::section::{Scene, Section, names};
+use crate::report::plot::figure::slug;
+use crate::report::plot::scale::Spread;
+use crate::report::plot::{Axis, Chart, Figure, Series};
+use crate::report::run::Run;
+use crate::report::run::metrics::points;
+
+/// Up to so many epochs the loss is shown for each logged step, too.
+const FEW_EPOCHS: usize = 12;
+
+/// One curve of a kind of event.
+struct Curve {
+    name: &'static str,
+    title: &'static str,
+    y: &'static str,
+    event: &'static str,
+    key: &'static str,
+    /// Share to percent.
+    percent: bool,
+    /// Whether the axis begins at 0.
+    zero: bool,
+    caption: &'static str,
+}
+
+#[rustfmt::skip]
+const TRAINING: [Curve; 5] = [
+    Curve { name: "loss", title: "Loss", y: "mean over the epoch", event: "epoch", key: "loss", percent: false, zero: false,
+        caption: "Training loss. Losses of different methods or mixtures are not comparable." },
+    Curve { name: "positive", title: "Probability of the positive", y: "mean over the epoch, %", event: "epoch", key: "positive_prob",
+        percent: true, zero: true, caption: "Softmax probability that a query gives to its own key." },
+    Curve { name: "learning-rate", title: "Learning rate", y: "of the last step of the epoch", event: "epoch", key: "lr",
+        percent: false, zero: true, caption: "Learning rate." },
+    Curve { name: "speed", title: "Speed", y: "images/s", event: "epoch", key: "images_per_s", percent: false, zero: true,
+        caption: "Source images per second while training." },
+    Curve { name: "data-wait", title: "Waiting for data", y: "% of the time", event: "epoch", key: "data_wait", percent: true, zero: true,
+        caption: "Share of the training time in which no batch was ready." },
+];
+
+#[rustfmt::skip]
+const MONITORS: [Curve; 5] = [
+    Curve { name: "feature-std", title: "Spread of the features", y: "standard deviation", event: "monitor", key: "feature_std",
+        percent: false, zero: true, caption: "Standard deviation of the embedding over images; near 0 it has collapsed." },
+    Curve { name: "rankme", title: "RankMe of the embedding", y: "effective rank", event: "monitor", key: "rankme",
+        percent: false, zero: true, caption: "Effective rank of the embeddings (arXiv 2210.02885)." },
+    Curve { name: "rankme-features", title: "RankMe of the features", y: "effective rank", event: "monitor", key: "rankme_features",
+        percent: false, zero: true, caption: "Effective rank of the pooled features before the head." },
+    Curve { name: "alignment", title: "Alignment", y: "mean squared distance", event: "monitor", key: "alignment",
+        percent: false, zero: true, caption: "Distance between two views of an image (arXiv 2005.10242); lower is better." },
+    Curve { name: "uniformity", title: "Uniformity", y: "log of the mean potential", event: "monitor", key: "uniformity",
+        percent: false, zero: false, caption: "How evenly embeddings fill the sphere (arXiv 2005.10242); lower is better." },
+];
+
+/// Curves of training and of the monitors.
+pub fn section(scene: &Scene) -> Section {
+    let mut section = Section::new("curves", "Training");
+    let few = scene.runs.iter().all(|run| run.metrics.of("epoch").count() <= FEW_EPOCHS);
+    let steps = if few { by_step(scene) } else { None };
+    section.figures(TRAINING.iter().filter_map(|curve| curve.draw(scene)).chain(steps));
+    if section.body.is_empty() {
+        section.push(paragraph("No epoch and no step has been logged yet."));
+    }
+    let monitors: Vec<Figure> = knn(scene).into_iter().chain(MONITORS.iter().filter_map(|curve| curve.draw(scene))).collect();
+    if !monitors.is_empty() {
+        section.push(Html::text("While it trained").within("h3"));
+        section.figures(monitors);
+    }
+    let without: Vec<&Run> = scene.runs.iter().filter(|run| run.metrics.of("monitor").next().is_none()).collect();
+    if !without.is_empty() {
+        let fact = "Feature spread, RankMe, alignment and uniformity were not logged";
+        section.push(
+            Html::text(format!("{fact} by {}. Monitors are measured while a run trains.", names(&without)))
+                .within("p class=\"missing\""),
+        );
+    }
+    section
+}
+
+impl Curve {
+    fn draw(&self, scene: &Scene) -> Option<Figure> {
+        let scale = if self.percent { 100.0 } else { 1.0 };
+        let line = |run: &Run| run.metrics.curve(self.event, "epoch", self.key).into_iter().map(|p| (p.0, p.1 * scale)).collect();
+        let y = Axis::new(self.y, Spread::Linear);
+        let y = if self.zero { y.with(0.0) } else { y };
+        chart(scene, [self.name, self.title, self.caption], Axis::new("epoch", Spread::Whole), y, line).draw()
+    }
+}
+
+/// A chart with a line for each run that has one.
+fn chart(scene: &Scene, [name, title, caption]: [&str; 3], x: Axis, y: Axis, line: impl Fn(&Run) -> Vec<(f64, f64)>) -> Chart {
+    let series = scene.iter().map(|(run, look)| Series { name: run.name.clone(), look, line: line(run), marks: Vec::new() });
+    let series = series.filter(|series| !series.line.is_empty()).collect();
+    Chart { name: name.into(), title: title.into(), caption: caption.into(), x, y, series }
+}
+
+fn by_step(scene: &Scene) -> Option<Figure> {
+    let words = ["loss-steps", "Loss by step", "Training loss of the logged steps."];
+    let (x, y) = (Axis::new("step", Spread::Whole), Axis::new("of the step", Spread::Linear));
+    chart(scene, words, x, y, |run| run.metrics.curve("step", "step", "loss")).draw()
+}
+
+/// One chart for each protocol: accuracies of two protocols do not belong on one axis.
+fn knn(scene: &Scene) -> Vec<Figure> {
+    let protocol = |event: &serde_json::Value| event["protocol"].as_str().unwrap_or("knn").to_owned();
+    let mut protocols: Vec<String> = scene.runs.iter().flat_map(|run| run.metrics.of("knn").map(protocol)).collect();
+    protocols.sort();
+    protocols.dedup();
+    let draw = |wanted: &String| {
+        let line = |run: &Run| {
+            let events = run.metrics.of("knn").filter(|event| protocol(event) == *wanted);
+            points(events, "epoch", "top1").into_iter().map(|p| (p.0, p.1 * 100.0)).collect()
+        };
+        let (name, caption) =
+            (format!("curve-{}", slug(wanted)), format!("Nearest neighbours during training, protocol {wanted}."));
+        let words = [name.as_str(), "kNN accuracy", caption.as_str()];
+        chart(scene, words, Axis::new("epoch", Spread::Whole), Axis::new("top-1, %", Spread::Linear), line).draw()
+    };
+    protocols.iter().filter_map(draw).collect()
+}

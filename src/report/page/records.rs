@@ -1,0 +1,134 @@
+//! Every evaluation with its whole protocol, and how the linear probes came to theirs.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::html::{Html, definitions, noted, paragraph, table};
+use super::section::{Scene, Section, digits, percent};
+use crate::report::plot::scale::Spread;
+use crate::report::plot::{Axis, Chart, Figure, Look, Series};
+use crate::report::run::Run;
+use crate::report::run::metrics::points;
+use crate::report::run::record::Record;
+
+/// All records.
+pub fn section(scene: &Scene) -> Section {
+    let mut section = Section::new("results", "All results");
+    let records = scene.runs.iter().flat_map(|run| run.records.iter().map(move |record| (run, record)));
+    let rows: Vec<Vec<Html>> = records.clone().map(|(run, record)| row(run, record)).collect();
+    section.figures(curves(scene));
+    if rows.is_empty() {
+        section.push(paragraph("No evaluation has been recorded."));
+        section.push(scene.missing("knn", "record of an evaluation"));
+    } else {
+        section.push(table("All results", &["Run", "Evaluation", "Result", "Training / test images", "Made by"], rows));
+        section.push(Html::text("Protocols in full").within("h3"));
+        section.push(records.map(|(run, record)| details(run, record)).collect());
+    }
+    section
+}
+
+fn row(run: &Run, record: &Record) -> Vec<Html> {
+    let word = |pointer: &str| record.value.pointer(pointer).map(plain).unwrap_or_default();
+    let count = |key: &str| record.number(&format!("/data/{key}")).map_or_else(String::new, |n| format!(" ({})", digits(n, 1)));
+    let transfer = if record.value["data"]["transfer"] == true { ", transfer" } else { "" };
+    let data =
+        format!("{}{} / {}{}{transfer}", word("/data/train"), count("train_images"), word("/data/test"), count("test_images"));
+    let made = format!("{} {}", word("/program"), word("/commit"));
+    vec![
+        Html::text(&run.name),
+        noted(record.name(), record.protocol()),
+        result(record),
+        Html::text(if record.value["data"].is_object() { data } else { "–".into() }),
+        noted(made.trim(), format!("{} {}", word("/device"), word("/date")).trim()),
+    ]
+}
+
+/// The main numbers of a record.
+fn result(record: &Record) -> Html {
+    let number = |key: &str| record.number(&format!("/result/{key}"));
+    let mut lines = Vec::new();
+    if let Some(top1) = record.top1() {
+        lines.push(format!("top-1 {}", percent(Some(top1))));
+    }
+    lines.extend(number("top5").or(number("top5_last")).map(|top5| format!("top-5 {}", percent(Some(top5)))));
+    let best = number("top1_best").map(|best| {
+        let epoch = number("best_epoch").map_or_else(String::new, |epoch| format!(" at epoch {epoch}"));
+        format!("best {}{epoch}", percent(Some(best)))
+    });
+    lines.extend(best);
+    lines.extend(number("lr").map(|lr| format!("learning rate {lr}")));
+    lines.extend(number("labels").map(|labels| format!("{labels} labels")));
+    lines.extend(number("entropy").map(|entropy| format!("entropy {} nats", digits(entropy, 4))));
+    lines.extend(number("images").map(|images| format!("{} images", digits(images, 1))));
+    if lines.is_empty() {
+        lines.push("–".into());
+    }
+    lines.into_iter().map(|line| Html::text(line).within("div class=\"line\"")).collect()
+}
+
+/// Protocol, subject and data in full, and the learning rates that were tried.
+fn details(run: &Run, record: &Record) -> Html {
+    let mut pairs = Vec::new();
+    for part in ["protocol", "subject", "data", "wall_s"] {
+        flatten(part, &record.value[part], &mut pairs);
+    }
+    let list = definitions(pairs.into_iter().map(|(key, value)| (key, Html::text(value))));
+    let summary = Html::text(format!("{}: {}", run.name, record.protocol())).within("summary");
+    summary.and(list).and(rates(record)).within("details")
+}
+
+fn rates(record: &Record) -> Html {
+    let Some(rates) = record.value["result"]["rates"].as_array().filter(|rates| rates.len() > 1) else { return Html::default() };
+    let row = |rate: &Value| {
+        let number = |key: &str| rate[key].as_f64();
+        let lr = number("lr").map_or_else(|| "–".into(), |lr| lr.to_string());
+        vec![Html::text(lr), Html::text(percent(number("top1_last"))), Html::text(percent(number("top1_best")))]
+    };
+    table("Learning rates", &["Learning rate", "Last", "Best"], rates.iter().map(row))
+}
+
+/// Accuracy of the linear probes over their epochs, a chart for each protocol.
+fn curves(scene: &Scene) -> Vec<Figure> {
+    let mut protocols = BTreeMap::<String, Vec<(&Run, Look, &Record)>>::new();
+    for (run, look) in scene.iter() {
+        for record in run.of_kind("linear") {
+            protocols.entry(record.protocol()).or_default().push((run, look, record));
+        }
+    }
+    let series = |(run, look, record): &(&Run, Look, &Record)| {
+        let curve = record.value["result"]["curve"].as_array().map_or(&[][..], Vec::as_slice);
+        Series { name: run.name.clone(), look: *look, line: points(curve.iter(), "epoch", "top1"), marks: Vec::new() }
+    };
+    let draw = |(protocol, records): (&String, &Vec<(&Run, Look, &Record)>)| {
+        let chart = Chart {
+            name: format!("probe-{}", records[0].2.slug()),
+            title: "Linear probe".into(),
+            caption: format!("Accuracy while the probe trains, protocol {protocol}."),
+            x: Axis::new("epoch of the probe", Spread::Whole),
+            y: Axis::new("top-1, %", Spread::Linear),
+            series: records.iter().map(series).filter(|series| series.line.len() > 1).collect(),
+        };
+        chart.draw()
+    };
+    protocols.iter().filter_map(draw).collect()
+}
+
+/// The leaves of a value with their dotted keys.
+pub fn flatten(at: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&format!("{at}.{key}"), value, out)),
+        Value::Null if !at.contains('.') => {}
+        value => out.push((at.into(), plain(value))),
+    }
+}
+
+/// A value in words: a string without its quotes.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "null".into(),
+        value => value.to_string(),
+    }
+}

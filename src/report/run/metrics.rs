@@ -1,0 +1,68 @@
+//! `metrics.jsonl`: the events of a run, of which a reader knows some.
+
+use serde_json::Value;
+
+/// The events of a run, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    events: Vec<Value>,
+    /// Lines that are no JSON, the last one excepted, which a run that is being written or was killed leaves torn.
+    pub damaged: usize,
+}
+
+impl Metrics {
+    /// Reads the lines of a file.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        let mut metrics = Self::default();
+        for line in &lines {
+            match serde_json::from_slice::<Value>(line) {
+                Ok(event) if event.is_object() => metrics.events.push(event),
+                _ if !line.ends_with(b"\n") || line.trim_ascii().is_empty() => {}
+                _ => metrics.damaged += 1,
+            }
+        }
+        metrics
+    }
+
+    /// The events of a kind.
+    pub fn of<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Value> {
+        self.events.iter().filter(move |event| event["event"] == kind)
+    }
+
+    /// One number over another, by the first of them. `null`, which stands for what is not finite, becomes NaN; events without the
+    /// keys are left out; of events at the same place the last one holds.
+    pub fn curve(&self, kind: &str, x: &str, y: &str) -> Vec<(f64, f64)> {
+        points(self.of(kind), x, y)
+    }
+}
+
+/// As [`Metrics::curve`], of any events.
+pub fn points<'a>(events: impl Iterator<Item = &'a Value>, x: &str, y: &str) -> Vec<(f64, f64)> {
+    let number = |value: &Value| value.as_f64().or(value.is_null().then_some(f64::NAN));
+    let point = |event: &Value| Some((event.get(x)?.as_f64()?, number(event.get(y)?)?));
+    let mut points: Vec<(f64, f64)> = events.filter_map(point).collect();
+    points.reverse();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points.dedup_by_key(|point| point.0);
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_events_torn_ends_and_repeats_are_no_trouble() {
+        let text = concat!(
+            "{\"event\":\"epoch\",\"epoch\":1,\"loss\":3.0,\"new\":[]}\n{\"event\":\"surprise\"}\nnot json\n[1]\n\n",
+            "{\"event\":\"epoch\",\"epoch\":2,\"loss\":9.0}\n{\"event\":\"epoch\",\"epoch\":2,\"loss\":null}\n{\"event\":\"epoch\",\"epoch\":3}\n",
+            "{\"event\":\"epoch\",\"epo"
+        );
+        let metrics = Metrics::parse(text.as_bytes());
+        let curve = metrics.curve("epoch", "epoch", "loss");
+        assert_eq!(metrics.damaged, 2);
+        assert!(curve.len() == 2 && curve[0] == (1.0, 3.0) && curve[1].1.is_nan(), "{curve:?}");
+        assert!(Metrics::parse(b"").curve("epoch", "epoch", "loss").is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! `eval/*.json`: results, each with its protocol. Read as far as it is understood; nothing in it must be there.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// One evaluation.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its file.
+    pub file: PathBuf,
+    /// What is in it.
+    pub value: Value,
+}
+
+/// Reads the records of a folder, by file name. None is there if there is no folder; a damaged one is noted and left out.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn read_folder(folder: &Path, notices: &mut Vec<String>) -> Result<Vec<Record>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|error| Error::io("list", folder, &error))?,
+    };
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "json"));
+    files.sort();
+    let mut records = Vec::new();
+    for file in files {
+        let parsed = fs::read(&file).map_err(|error| error.to_string());
+        let parsed = parsed.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).map_err(|error| error.to_string()));
+        match parsed {
+            Ok(value) if value["kind"].is_string() => records.push(Record { file, value }),
+            Ok(_) => notices.push(format!("`{}` was skipped: it is no record of an evaluation", file.display())),
+            Err(error) => notices.push(format!("`{}` was skipped: {error}", file.display())),
+        }
+    }
+    Ok(records)
+}
+
+impl Record {
+    /// `knn`, `linear`, `finetune`, `flatness`, `map`, or what a later version adds.
+    pub fn kind(&self) -> &str {
+        self.value["kind"].as_str().unwrap_or_default()
+    }
+
+    /// Its name, or that of its file.
+    pub fn name(&self) -> String {
+        let stem = || self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.value["name"].as_str().map_or_else(stem, str::to_owned)
+    }
+
+    /// The protocol's tag, or the kind.
+    pub fn tag(&self) -> &str {
+        self.value["protocol"]["tag"].as_str().unwrap_or(self.kind())
+    }
+
+    /// The layer that was looked at.
+    pub fn layer(&self) -> Option<u64> {
+        self.value["protocol"]["layer"].as_u64()
+    }
+
+    /// A number of it.
+    pub fn number(&self, pointer: &str) -> Option<f64> {
+        self.value.pointer(pointer)?.as_f64()
+    }
+
+    /// Numbers of the result; what is no number becomes NaN.
+    pub fn numbers(&self, key: &str) -> Vec<f64> {
+        let list = self.value["result"][key].as_array().map_or(&[][..], Vec::as_slice);
+        list.iter().map(|value| value.as_f64().unwrap_or(f64::NAN)).collect()
+    }
+
+    /// Points of the result.
+    pub fn points(&self, key: &str) -> Vec<(f64, f64)> {
+        let list = self.value["result"][key].as_array().map_or(&[][..], Vec::as_slice);
+        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+        list.iter().map(|point| (number(&point[0]), number(&point[1]))).collect()
+    }
+
+    /// Words of the result.
+    pub fn words(&self, key: &str) -> Vec<String> {
+        let list = self.value["result"][key].as_array().map_or(&[][..], Vec::as_slice);
+        list.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
+    }
+
+    /// The main result in percent, if the record has an accuracy: top-1, after the last epoch where there are several.
+    pub fn top1(&self) -> Option<f64> {
+        ["/result/top1", "/result/top1_last"].into_iter().find_map(|pointer| self.number(pointer))
+    }
+
+    /// What must be equal for two results to be comparable: tag, layer, share of labels, training and test images.
+    pub fn protocol(&self) -> String {
+        let mut words = vec![self.tag().to_owned()];
+        words.extend(self.layer().map(|layer| format!("layer {layer}")));
+        if self.kind() == "knn" {
+            words.extend(self.number("/protocol/k").or(self.number("/result/k")).map(|k| format!("k {k}")));
+            words.extend(self.number("/protocol/temperature").map(|t| format!("T {t}")));
+        }
+        words.extend(self.number("/protocol/fraction").map(|share| format!("{} % of the labels", (share * 1e4).round() / 1e2)));
+        if self.value["data"]["transfer"] == true {
+            words.extend(self.value["data"]["test"].as_str().map(|data| format!("on {data}")));
+        }
+        words.join(", ")
+    }
+
+    /// The protocol as part of a file's name.
+    pub fn slug(&self) -> String {
+        let tag = self.tag();
+        let layer = self.layer().map_or_else(String::new, |layer| format!("-l{layer}"));
+        let data = &self.value["data"];
+        let data = if data["transfer"] == true { data["test"].as_str() } else { None };
+        super::super::plot::figure::slug(&format!("{tag}{layer} {}", data.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(value: Value) -> Record {
+        Record { file: "eval/a.json".into(), value }
+    }
+
+    #[test]
+    fn nothing_must_be_there() {
+        let empty = record(json!({ "kind": "knn" }));
+        assert_eq!((empty.name(), empty.tag(), empty.layer(), empty.top1()), ("a".into(), "knn", None, None));
+        assert!(empty.points("pca").is_empty() && empty.numbers("per_class").is_empty() && empty.words("classes").is_empty());
+        let odd = record(json!({ "kind": "map", "result": { "pca": [[1, null], 3, [2, "x"]], "tsne": null } }));
+        assert!(odd.points("pca").len() == 3 && odd.points("pca")[0].1.is_nan() && odd.points("tsne").is_empty());
+    }
+
+    #[test]
+    fn a_protocol_is_what_makes_results_comparable() {
+        let full = record(json!({ "kind": "knn", "protocol": { "tag": "knn-unmix", "layer": 7, "k": 200, "temperature": 0.1 },
+            "data": { "test": "stl 10", "transfer": true } }));
+        assert_eq!(full.protocol(), "knn-unmix, layer 7, k 200, T 0.1, on stl 10");
+        assert_eq!(full.slug(), "knn-unmix-l7-stl-10");
+    }
+}
