@@ -155,3 +155,30 @@ fn views<const V: usize>(
     }
     Ok(rows.map(|(features, embeddings)| View { features: Tensor::cat(features, 0), embedding: Tensor::cat(embeddings, 0) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(feature_std: f64, rankme: f64) -> Monitored {
+        Monitored { images: 1024, dim: 128, feature_std, rankme, rankme_features: 9.0, alignment: 0.2, uniformity: -2.0 }
+    }
+
+    #[test]
+    fn one_place_and_one_line_are_a_collapse() {
+        let isotropic = 128f64.powf(-0.5);
+        assert_eq!(seen(isotropic, 60.0).collapse(), None);
+        assert_eq!(seen(0.101 * isotropic, 1.51).collapse(), None);
+        let place = seen(0.099 * isotropic, 60.0).collapse().unwrap();
+        assert!(place.contains("9.9 % of an isotropic spread and effective rank 60.00 of 128"), "{place}");
+        assert!(seen(isotropic, 1.49).collapse().is_some());
+        assert_eq!(seen(f64::NAN, f64::NAN).collapse(), None, "what is no number says nothing");
+    }
+
+    #[test]
+    fn every_nth_epoch_is_due_or_none() {
+        let due =
+            |every_epochs| (1..=6).filter(|&e| MonitorConfig { every_epochs, ..Default::default() }.due(e)).collect::<Vec<_>>();
+        assert_eq!((due(Some(1)).len(), due(Some(3)), due(None)), (6, vec![3, 6], vec![]));
+    }
+}

@@ -161,3 +161,25 @@ pub fn read_tensors(path: &Path) -> Result<StateDict> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written before runs were monitored.
+    #[test]
+    fn a_state_without_monitors_is_read() {
+        let mut state = serde_json::to_value(State { best: Some(Best { top1: 51.0, epoch: 3 }), ..State::start("moco") }).unwrap();
+        let object = state.as_object_mut().unwrap();
+        assert!(object.remove("best").is_some() && object.remove("collapsed").is_some());
+        assert_eq!(serde_json::from_value::<State>(state).unwrap(), State::start("moco"));
+    }
+
+    #[test]
+    fn of_equal_results_the_earlier_is_the_best() {
+        let [third, fifth] = [3, 5].map(|epoch| Best { top1: 51.0, epoch });
+        assert_eq!([fifth.or(Some(third)), fifth.or(None)], [third, fifth]);
+        let better = Best { top1: 51.5, epoch: 9 };
+        assert_eq!([better.or(Some(third)), Best { top1: 50.0, epoch: 9 }.or(Some(third))], [better, third]);
+    }
+}
