@@ -1,6 +1,5 @@
 //! `unmix report`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,15 +45,15 @@ impl Report {
             eprintln!("warning: {notice}");
         }
         files::write_atomic(&self.out, page.html.as_bytes())?;
-        let (runs, figures, kib) = (page.runs.len(), page.figures.len(), page.html.len().div_ceil(1024));
-        super::print(&format!("report of {runs} runs with {figures} figures in {} ({kib} KiB)", self.out.display()));
+        let (figures, kib) = (page.figures.len(), page.html.len().div_ceil(1024));
+        let runs = if page.runs.len() == 1 { "1 run".into() } else { format!("{} runs", page.runs.len()) };
+        super::print(&format!("report of {runs} with {figures} figures in {} ({kib} KiB)", self.out.display()));
         if let Some(folder) = &self.figures {
             fs::create_dir_all(folder).map_err(|error| Error::io("create the folder", folder, &error))?;
             for figure in &page.figures {
                 files::write_atomic(folder.join(format!("{}.svg", figure.name)), figure.standalone().as_bytes())?;
             }
-            let names: BTreeSet<&str> = page.figures.iter().map(|figure| figure.name.as_str()).collect();
-            super::print(&format!("{} figures in {}", names.len(), folder.display()));
+            super::print(&format!("{figures} figures in {}", folder.display()));
         }
         Ok(ExitCode::SUCCESS)
     }
