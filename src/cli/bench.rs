@@ -1,5 +1,6 @@
 //! `unmix bench`: speed, measured in one way everywhere: warm-up excluded, device synchronised, medians.
 
+mod features;
 mod loader;
 mod mixture;
 mod probe;
@@ -25,6 +26,8 @@ pub enum Bench {
     Scores(scores::Scores),
     /// A whole linear probe on features that are already computed.
     Probe(probe::ProbeBench),
+    /// The forward passes of a run's encoder alone, and the features of its training split from files.
+    Features(features::FeaturesBench),
 }
 
 impl Bench {
@@ -36,6 +39,7 @@ impl Bench {
             Self::Mixture(mixture) => mixture.run(),
             Self::Scores(scores) => scores.run(),
             Self::Probe(probe) => probe.run(),
+            Self::Features(features) => features.run(),
         }
     }
 }

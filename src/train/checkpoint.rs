@@ -106,12 +106,8 @@ fn read_state(folder: &Path) -> Result<State> {
     let state: State = serde_json::from_slice(&text)
         .map_err(|e| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("start the run anew"))?;
     if state.format > FORMAT {
-        return Err(Error::input(format!(
-            "`{}` has form {}, this program reads up to {FORMAT}",
-            folder.display(),
-            state.format
-        ))
-        .hint(format!("it was written by unmix {}", state.version)));
+        return Err(Error::input(format!("`{}` has form {}, this program reads up to {FORMAT}", folder.display(), state.format))
+            .hint(format!("it was written by unmix {}", state.version)));
     }
     Ok(state)
 }

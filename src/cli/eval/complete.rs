@@ -25,9 +25,7 @@ pub fn complete(run: &Path, device: Option<&str>) -> Vec<String> {
     eprintln!("{}: evaluating ({})", run.display(), missing.join(", "));
     match SubjectArgs::of_run(run, device).open(&[]) {
         Err(error) => vec![failed("evaluation", &error)],
-        Ok(subject) => {
-            missing.iter().filter_map(|kind| make(&subject, kind).err().map(|error| failed(kind, &error))).collect()
-        }
+        Ok(subject) => missing.iter().filter_map(|kind| make(&subject, kind).err().map(|error| failed(kind, &error))).collect(),
     }
 }
 
@@ -38,7 +36,9 @@ fn missing(folder: &Path, step: u64) -> Vec<&'static str> {
     let records: Vec<Value> =
         records.filter_map(|path| std::fs::read(path).ok()).filter_map(|text| serde_json::from_slice(&text).ok()).collect();
     let has = |kind: &str| {
-        records.iter().any(|record| record["kind"] == kind && record["subject"]["step"] == step && record["data"]["transfer"] != true)
+        records
+            .iter()
+            .any(|record| record["kind"] == kind && record["subject"]["step"] == step && record["data"]["transfer"] != true)
     };
     WANTED.into_iter().filter(|kind| !has(kind)).collect()
 }

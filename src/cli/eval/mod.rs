@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 pub use complete::complete;
+pub use subject::SubjectArgs;
 
 use crate::error::Result;
 
