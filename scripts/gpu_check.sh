@@ -2,7 +2,7 @@
 # Checks and measures a machine with an NVIDIA GPU: first that the numbers are right, then how fast they come. It needs no Rust
 # and no network there, only a copy of the repository and programs built elsewhere with `--features cuda`:
 #
-#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [kernels] [losses] [mixture] [scores] [bench] [train]   (all by default)
+#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [kernels] [losses] [mixture] [scores] [probe] [bench] [train]   (all by default)
 #
 # Environment (relative paths start at the repository):
 #   UNMIX                  the program
@@ -121,6 +121,19 @@ check_scores() {
   return "$status"
 }
 
+# A linear probe of 50,000 rows of width 512 and 100 classes, one rate and four side by side.
+check_probe() {
+  local name rates status=0
+  for name in cpu cuda wgpu; do
+    has "$name" || continue
+    for rates in 30 1,3,10,30; do
+      "$unmix" bench probe --device "$name" --lr "$rates" --json >"$work/line" || { status=1; continue; }
+      record probe device="$name" <"$work/line"
+    done
+  done
+  return "$status"
+}
+
 # The first five losses of one config (that of tests/devices.rs) on each device, against the CPU's. Allowed: 1e-3 relative, which is also about what TF32
 # (10 bits of mantissa) may cost where CUDA's tuner picks it.
 check_losses() {
@@ -173,6 +186,17 @@ check_bench() {
   return "$status"
 }
 
+# evaluate RUN CONFIG: the speed of its features, probes of two layers, flatness; then what its report looks like, beside the logs.
+evaluate() {
+  local run=$1 config=$2 status=0
+  "$unmix" bench features --run "$run" --json >"$work/line" && record features config="$config" <"$work/line" || status=1
+  "$unmix" eval linear --run "$run" --fast --protocol moco --layer 5,6 --lr 0.3,3,30 --epochs 20 --json 2>/dev/null >"$work/line" &&
+    record linear config="$config" <"$work/line" || status=1
+  "$unmix" eval flatness --run "$run" --json >"$work/line" && record flatness config="$config" <"$work/line" || status=1
+  "$unmix" report "$run" --out "$out/$(basename "$run").html" || status=1
+  return "$status"
+}
+
 check_train() {
   [ -n "${DATA:-}" ] || { echo "DATA is not set: nothing is trained"; return 0; }
   local name source status=0
@@ -188,6 +212,7 @@ print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar
         --set data.source="$source" --set schedule.epochs="$epochs" 2>"$out/train-$config-$name.log" || { status=1; continue; }
       "$python" -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' "$work/train-$config-$name/summary.json" |
         record train config="$config"
+      evaluate "$work/train-$config-$name" "$config" || status=1
     done
   done
   return "$status"
@@ -196,12 +221,12 @@ print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar
 names=$(usable)
 record machine gpu="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo unknown)" \
   date="$(date -u +%F)" version="$("$unmix" --version)" </dev/null
-for part in "${@:-devices fixtures kernels losses mixture scores bench train}"; do
+for part in "${@:-devices fixtures kernels losses mixture scores probe bench train}"; do
   # Unquoted: the default is several words.
   for check in $part; do
     case $check in
-      devices | fixtures | kernels | losses | mixture | scores | bench | train) ;;
-      *) echo "there is no check \`$check\`: devices, fixtures, kernels, losses, mixture, scores, bench, train" >&2; exit 2 ;;
+      devices | fixtures | kernels | losses | mixture | scores | probe | bench | train) ;;
+      *) echo "there is no check \`$check\`: devices, fixtures, kernels, losses, mixture, scores, probe, bench, train" >&2; exit 2 ;;
     esac
     printf '\n== %s\n' "$check"
     "check_$check" || failed+=("$check")
