@@ -52,7 +52,7 @@ fn a_result_travels_with_its_whole_protocol() {
     assert_eq!(protocol["tag"], "linear-swav-cifar-modified");
     assert_eq!((&protocol["epochs"], &protocol["recipe"], &protocol["batch"]), (&3.into(), &"center".into(), &32.into()));
     assert_eq!(result["rates"].as_array().unwrap().len(), 2);
-    assert!(result["top1_best"].as_f64() >= result["top1_last"].as_f64() && result["top5_last"] == 100.0, "{result}");
+    assert!(result["top1_best"].as_f64() >= result["top1_last"].as_f64(), "{result}");
     assert_eq!((&result["cached"], result["curve"].as_array().unwrap().len()), (&true.into(), 3));
 
     let found = results(dir.path(), &["linear", "--run", "run", "--protocol", "moco", "--layer", "all", "--epochs", "1"], &folder);
@@ -76,7 +76,7 @@ fn exported_weights_and_other_images_are_evaluated() {
     let dir = tempfile::tempdir().unwrap();
     let folder = run(dir.path()).join("eval");
     let own = results(dir.path(), &["knn", "--run", "run", "--k", "20"], &folder);
-    assert_eq!(own[0]["data"]["transfer"], false);
+    assert_eq!((&own[0]["data"]["transfer"], &own[0]["protocol"]["views"]["size"]), (&false.into(), &28.into()));
     succeed(unmix(dir.path(), &["export", "--run", "run", "--head", "keep", "--out", "w.safetensors"]).arg("--which").arg("query"));
     let config = json(&dir.path().join("run/config.json"));
     let source = config["data"]["source"].to_string();
@@ -96,6 +96,129 @@ fn exported_weights_and_other_images_are_evaluated() {
     let transfer = results(dir.path(), &["knn", "--run", "run", "--k", "20", "--data", &other], &folder);
     assert_eq!((&transfer[0]["data"]["transfer"], &transfer[0]["data"]["train_images"]), (&true.into(), &64.into()));
     assert_ne!(transfer[0]["name"], own[0]["name"], "no result writes over another");
+    let smaller = results(dir.path(), &["knn", "--run", "run", "--k", "20", "--set", "views.crop.size=16"], &folder);
+    assert_ne!(smaller[0]["name"], own[0]["name"], "the views belong to the protocol");
+
+    // The key encoder under the same file name, into the same folder.
+    succeed(unmix(dir.path(), &["export", "--run", "run", "--head", "keep", "--out", "w.safetensors"]).arg("--which").arg("key"));
+    let key = results(dir.path(), &[&weights[..], &["--data", &source]].concat(), &dir.path().join("w-eval"));
+    assert!(key[0]["name"] != same[0]["name"] && key[0]["subject"]["digest"] != same[0]["subject"]["digest"]);
+    assert!(key[0]["data"]["transfer"].is_null(), "what a file was trained on is not known");
+    let wider = ["--config", "run/config.json", "--set", "model.width=0.25"];
+    let text = refuse(eval(dir.path(), &weights).args(wider), "do not fit the model", "model.width");
+    assert!(text.contains("layer1.0.conv1.weight") && text.contains('['), "{text}");
+}
+
+#[test]
+fn what_is_said_of_pre_training_is_not_what_the_evaluation_sets() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let args = ["linear", "--run", "run", "--fast", "--epochs", "1", "--set", "seed=77", "--set", "mixture.name=none"];
+    let found = results(dir.path(), &args, &folder);
+    assert_eq!((&found[0]["subject"]["seed"], &found[0]["subject"]["mixture"]), (&1.into(), &"im".into()));
+    assert_eq!(found[0]["protocol"]["seed"], 77);
+}
+
+#[test]
+fn pairs_of_nets_and_all_layers_of_alexnet_are_evaluated() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = r#"data.source={"name": "synthetic", "count": 40, "test_count": 16, "classes": 4, "height": 24, "width": 32}"#;
+    let steps = ["--set", "schedule.steps=1", "--set", "data.batch=4", "--set", "eval.enabled=false", "--set", "model.bn_splits=1"];
+    let cmc = [
+        "--set",
+        r#"method={"name": "cmc", "loss": "softmax", "negatives": 8}"#,
+        "--set",
+        "views.mean=null",
+        "--set",
+        "views.std=null",
+    ];
+    let small = ["--set", "views.crop.size=16", "--set", "views.recipe=cmc"];
+    succeed(pretrain(dir.path(), &["--out", "pair", "--set", source]).args(steps).args(cmc).args(small));
+    let alexnet = ["--set", "model.name=alexnet_half", "--set", "views.crop.size=224", "--set", "views.recipe=cmc"];
+    succeed(pretrain(dir.path(), &["--out", "alexnet", "--set", source]).args(steps).args(cmc).args(alexnet));
+    for (run, layers) in [("pair", 7), ("alexnet", 8)] {
+        let output =
+            succeed(&mut eval(dir.path(), &["linear", "--run", run, "--fast", "--layer", "all", "--epochs", "1", "--json"]));
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let results = object["results"].as_array().unwrap();
+        assert_eq!((results.len(), &results[0]["protocol"]["tag"]), (layers, &"linear-v1-modified".into()), "{run}");
+        assert_eq!(results[0]["protocol"]["lr"][0], if run == "pair" { 30.0 } else { 0.1 });
+        succeed(&mut eval(dir.path(), &["knn", "--run", run, "--layer", "5"]));
+        succeed(&mut eval(dir.path(), &["finetune", "--run", run, "--labels", "0.2", "--set", "eval.finetune.epochs=1"]));
+        succeed(&mut eval(dir.path(), &["flatness", "--run", run]));
+    }
+    let file = dir.path().join("pair/checkpoint/tensors.safetensors");
+    let args = ["knn", "--weights", file.to_str().unwrap(), "--config", "pair/config.json"];
+    refuse(&mut eval(dir.path(), &args), "CMC has two", "--run");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_evaluation_saves_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let endless = ["linear", "--run", "run", "--fast", "--epochs", "50000000"];
+    let states = || {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".state")).count()
+    };
+    let child =
+        eval(dir.path(), &endless).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    // SAFETY: a signal to a child that was started here and not yet waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(text(&output).contains("the same command goes on from there"), "{}", text(&output));
+    assert_eq!(states(), 1);
+    // A finished evaluation leaves no state behind, and does not touch another's.
+    results(dir.path(), &["linear", "--run", "run", "--fast", "--epochs", "2", "--restart"], &folder);
+    assert_eq!(states(), 1);
+}
+
+#[test]
+fn images_that_cannot_be_read_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path());
+    for split in ["train", "test"] {
+        for class in ["a", "b"] {
+            images(&dir.path().join("animals").join(split).join(class), &["1.png", "2.png", "3.png"]);
+        }
+    }
+    std::fs::write(dir.path().join("animals/test/a/2.png"), "no image").unwrap();
+    let args = ["--run", "run", "--data", "animals", "--set", "data.max_broken=0.5", "--json"];
+    for kind in [&["knn"][..], &["linear", "--fast", "--epochs", "1"], &["finetune", "--labels", "1"]] {
+        let output = succeed(eval(dir.path(), kind).args(args));
+        assert!(text(&output).contains("warning: 1 images could not be read"), "{}", text(&output));
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(object["results"][0]["result"]["broken_images"], 1);
+    }
+}
+
+#[test]
+fn flatness_and_map_are_written_with_their_thumbnails() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let flat = &results(dir.path(), &["flatness", "--run", "run"], &folder)[0]["result"];
+    let sorted: Vec<f64> = flat["mean_sorted"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+    assert!(sorted.len() == 64 && sorted.is_sorted_by(|a, b| a >= b) && (sorted.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+    assert!(
+        flat["entropy"].as_f64().unwrap() <= flat["entropy_max"].as_f64().unwrap()
+            && flat["largest"].as_f64().unwrap() >= sorted[0] - 1e-9
+    );
+    let map = &results(dir.path(), &["map", "--run", "run", "--images", "20"], &folder)[0]["result"];
+    assert_eq!((map["pca"].as_array().unwrap().len(), map["tsne"].as_array().unwrap().len()), (20, 20));
+    let labels: Vec<u64> = map["labels"].as_array().unwrap().iter().map(|label| label.as_u64().unwrap()).collect();
+    assert!((0..4).all(|class| labels.iter().filter(|&&label| label == class).count() == 5), "{labels:?}");
+    let atlas = image::open(folder.join(map["thumbnails"].as_str().unwrap())).unwrap();
+    assert_eq!((atlas.width() / 32, atlas.height() / 32), (40, 1), "40 places in a row");
+
+    // A report makes what is missing, once.
+    std::fs::remove_dir_all(&folder).unwrap();
+    let output = succeed(&mut unmix(dir.path(), &["report", "run", "--device", "cpu", "--out", "report.html"]));
+    assert!(text(&output).contains("evaluating (knn, flatness, map)"), "{}", text(&output));
+    let output = succeed(&mut unmix(dir.path(), &["report", "run", "--device", "cpu", "--out", "report.html"]));
+    assert!(!text(&output).contains("evaluating"), "{}", text(&output));
 }
 
 #[test]

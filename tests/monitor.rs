@@ -111,7 +111,7 @@ fn every_monitored_epoch_is_measured_in_order() {
 
     let best = knn.iter().map(|k| k["top1"].as_f64().unwrap()).fold(0.0, f64::max);
     assert_eq!(knn[1]["best"].as_f64().unwrap(), best);
-    assert_eq!((knn[0]["protocol"].as_str(), knn[0]["k"].as_u64()), (Some("knn-unmix"), Some(5)));
+    assert_eq!((knn[0]["protocol"].as_str(), knn[0]["k"].as_u64()), (Some("knn"), Some(5)));
     let summary = &json(&run.join("summary.json"))["knn"];
     let percent = |key: &str| summary[key].as_f64().unwrap() / 100.0;
     assert!((percent("best_top1") - best).abs() < 1e-12 && (percent("top1") - knn[1]["top1"].as_f64().unwrap()).abs() < 1e-12);

@@ -177,6 +177,45 @@ impl Source for First {
     }
 }
 
+/// Some images of another source, in an order of their own.
+pub(crate) struct Picked {
+    inner: Arc<dyn Source>,
+    images: Vec<usize>,
+}
+
+impl Picked {
+    /// The given images of `inner`.
+    pub(crate) fn of(inner: Arc<dyn Source>, images: Vec<usize>) -> Arc<dyn Source> {
+        Arc::new(Self { inner, images })
+    }
+}
+
+impl Source for Picked {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.inner.classes()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.inner.label(self.images[index])
+    }
+
+    fn encoded(&self, index: usize) -> Result<Encoded<'_>> {
+        self.inner.encoded(self.images[index])
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.inner.name(self.images[index])
+    }
+
+    fn describe(&self) -> String {
+        format!("{} of {}", self.len(), self.inner.describe())
+    }
+}
+
 /// A root folder that was never given is the one value a default cannot supply.
 pub(crate) fn root_problem(root: &std::path::Path, at: &str, out: &mut Vec<String>) {
     if root.as_os_str().is_empty() {

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::config::RunConfig;
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
+use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::kernel::{Ingest, KernelPath, Normalization, ingest};
 use crate::loss::unit_rows;
@@ -27,9 +29,29 @@ pub struct Extraction {
     pub batch: usize,
     /// Threads and tolerance of the loader.
     pub loader: LoaderOptions,
+    /// The largest tensor of the device in bytes, if it has a limit.
+    pub largest_tensor: Option<u64>,
 }
 
 impl Extraction {
+    /// As a config says, on an open device.
+    pub fn new(config: &RunConfig, opened: &Opened) -> Self {
+        Self {
+            transform: Arc::new(config.views.eval_recipe()),
+            norm: config.views.normalization(),
+            device: opened.device.clone(),
+            ingest: opened.info.kernels.ingest.path,
+            batch: config.eval.batch,
+            loader: config.data.loader_options(),
+            largest_tensor: opened.info.largest_tensor(),
+        }
+    }
+
+    /// Whether one tensor of the device holds rows of this size.
+    pub fn holds(&self, rows: usize, width: usize) -> bool {
+        self.largest_tensor.is_none_or(|limit| (4 * rows * width) as u64 <= limit)
+    }
+
     /// Images of one buffer of a batch, `[n, 3, h, w]`.
     pub fn images(&self, bytes: &[u8]) -> Tensor<4> {
         let (height, width) = self.transform.size();
@@ -45,10 +67,8 @@ pub struct Features {
     pub layers: Vec<Tensor<2>>,
     /// One per image; `None` in unlabelled data.
     pub labels: Vec<Option<u32>>,
-    /// Images per second of wall time, loading included.
-    pub images_per_s: f64,
-    /// Share of the time spent waiting for the loader.
-    pub data_wait: f64,
+    /// How fast they came.
+    pub speed: Speed,
 }
 
 impl Features {
@@ -99,30 +119,49 @@ pub fn stream(
     // The device may still be at work.
     how.device.sync().map_err(|error| Error::run(format!("the device failed: {error:?}")))?;
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Speed { images_per_s: n as f64 / seconds, data_wait: loader.waited().as_secs_f64() / seconds })
+    let (images_per_s, data_wait) = (n as f64 / seconds, loader.waited().as_secs_f64() / seconds);
+    Ok(Speed { images_per_s, data_wait, broken: loader.broken() })
 }
 
 /// How fast a pass over a source was.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Speed {
     /// Images per second of wall time, loading included.
     pub images_per_s: f64,
     /// Share of the time spent waiting for the loader.
     pub data_wait: f64,
+    /// Images that could not be read, in whose place stands the next readable one.
+    pub broken: usize,
 }
 
 /// The rows of `layers` (from 1) for all images of `source`, kept on the device.
 ///
 /// # Errors
-/// Those of the loader.
+/// Those of the loader; more rows than one tensor of the device holds.
 pub fn extract(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction, layers: &[usize]) -> Result<Features> {
     let (mut parts, mut labels) = (vec![Vec::new(); layers.len()], Vec::new());
+    let widths = widths(encoder, how, layers);
+    if let Some((layer, width)) = layers.iter().zip(&widths).find(|(_, width)| !how.holds(source.len(), **width)) {
+        let mib = (how.largest_tensor.unwrap_or(0)) >> 20;
+        let what = format!(
+            "layer {layer} has {width} values per image, for {} images more than a tensor of this device holds ({mib} MiB)",
+            source.len()
+        );
+        return Err(Error::input(what).hint("choose a later layer, or --device cpu or cuda"));
+    }
     let speed = stream(encoder, source, how, layers, |rows, seen| {
         parts.iter_mut().zip(rows).for_each(|(part, rows)| part.push(rows));
         labels.extend(seen);
     })?;
     let layers = parts.into_iter().map(|part| Tensor::cat(part, 0)).collect();
-    Ok(Features { layers, labels, images_per_s: speed.images_per_s, data_wait: speed.data_wait })
+    Ok(Features { layers, labels, speed })
+}
+
+/// Widths of the rows of `layers`.
+pub fn widths(encoder: &Frozen, how: &Extraction, layers: &[usize]) -> Vec<usize> {
+    let (height, width) = how.transform.size();
+    let rows = encoder.layer_rows(Tensor::zeros([1, 3, height, width], &how.device), layers);
+    rows.iter().map(|rows| rows.dims()[1]).collect()
 }
 
 /// The same with unit rows: for cosine similarities. Where the halves of CMC stand beside each other, the whole row has length 1.

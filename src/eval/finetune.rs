@@ -10,7 +10,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::features::{Extraction, stream};
+use super::features::{Extraction, stream, widths};
+use super::knn::rank;
 use super::labels::Labels;
 use super::linear::{Course, Point};
 use crate::augment::{Recipe, RecipeName};
@@ -136,6 +137,8 @@ pub struct Outcome {
     pub labels: usize,
     /// Whether it was asked to stop before the end.
     pub interrupted: bool,
+    /// Images that could not be read.
+    pub broken: usize,
 }
 
 /// The nets, what part of the input each sees, and the classifier on their features.
@@ -187,7 +190,7 @@ impl Task<'_> {
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "fine-tuning")?;
         let images = subset(self.train.as_ref(), self.config.fraction, self.seed)?;
         let layer = self.encoder.layers() - 1;
-        let features = super::linear::feed::widths(self.encoder, &self.how, &[layer])[0];
+        let features = widths(self.encoder, &self.how, &[layer])[0];
         let mut model = Classifier::new(self.encoder, features, labels.classes.len(), self.seed, &self.how.device);
         let sgd = || {
             let (momentum, weight_decay) = (self.config.momentum, self.config.weight_decay);
@@ -195,11 +198,12 @@ impl Task<'_> {
         };
         let (mut of_nets, mut of_head) = (sgd(), sgd());
         let mut loader = self.loader(images.clone());
+        let mut broken = 0;
         let mut course = Course { layer, lr: self.config.lr, curve: Vec::new() };
         for epoch in 0..self.config.epochs {
             let share = multistep(1.0, &self.config.milestones, self.config.factor, epoch);
             let mut sum = 0.0;
-            for _ in 0..images.len().div_ceil(self.config.batch) {
+            for _ in 0..self.steps(images.len()) {
                 let batch = loader.next().ok_or_else(|| Error::run("the loader ended before the last epoch"))??;
                 let truth: Vec<u32> = batch.labels.iter().flatten().copied().collect();
                 let n = truth.len();
@@ -217,14 +221,21 @@ impl Task<'_> {
                 return Err(Error::run(format!("the loss is {loss} in epoch {}", epoch + 1))
                     .hint("use lower rates: eval.finetune.lr, eval.finetune.head_lr"));
             }
-            let (top1, top5) = self.test(&model, &labels)?;
+            let (top1, top5, unread) = self.test(&model, &labels)?;
+            broken = unread;
             course.curve.push(Point { epoch: epoch + 1, loss, top1, top5 });
             tell(&course);
             if stop.load(Ordering::SeqCst) && epoch + 1 < self.config.epochs {
-                return Ok(Outcome { course, labels: images.len(), interrupted: true });
+                return Ok(Outcome { course, labels: images.len(), interrupted: true, broken });
             }
         }
-        Ok(Outcome { course, labels: images.len(), interrupted: false })
+        Ok(Outcome { course, labels: images.len(), interrupted: false, broken: broken + loader.broken() })
+    }
+
+    /// Batches per epoch. A single image left over joins the batch before it: alone it has no statistics.
+    fn steps(&self, images: usize) -> usize {
+        let whole = images.div_ceil(self.config.batch);
+        if whole > 1 && images % self.config.batch == 1 { whole - 1 } else { whole }
     }
 
     fn images(&self, bytes: &[u8]) -> Tensor<4> {
@@ -234,23 +245,23 @@ impl Task<'_> {
     fn loader(&self, images: Vec<u32>) -> Loader<()> {
         let (seed, batch, epochs) = (self.seed, self.config.batch, self.config.epochs);
         let recipe = Recipe::new(self.config.recipe, self.how.transform.size(), self.config.crop_min_area, 1.0);
+        let steps = self.steps(images.len());
         let jobs = (0..epochs).flat_map(move |epoch| {
             let order = Stream::new(seed, Purpose::Probe, &[epoch, u64::MAX, 0]).permutation(images.len());
             let stream = move |index: u32| Stream::new(seed, Purpose::Probe, &[epoch, index.into(), 0]);
             let item = |&at: &u32| Item { index: images[at as usize], streams: vec![stream(images[at as usize])] };
-            let jobs: Vec<Job<()>> =
-                order.chunks(batch).map(|part| Job { items: part.iter().map(item).collect(), payload: () }).collect();
-            jobs
+            let part = |step: usize| &order[step * batch..if step + 1 == steps { order.len() } else { (step + 1) * batch }];
+            (0..steps).map(|step| Job { items: part(step).iter().map(item).collect(), payload: () }).collect::<Vec<_>>()
         });
         Loader::start(self.train.clone(), Arc::new(recipe), self.how.loader, jobs)
     }
 
-    /// Top-1 and top-5 on the test split, in percent.
-    fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64)> {
+    /// Top-1 and top-5 on the test split, in percent, and how many images could not be read.
+    fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64, usize)> {
         let (encoder, head) = model.frozen(self.encoder);
         let layer = self.encoder.layers() - 1;
         let (mut hits, mut unlabelled) = ([0, 0], false);
-        stream(&encoder, self.test.clone(), &self.how, &[layer], |rows, seen| {
+        let speed = stream(&encoder, self.test.clone(), &self.how, &[layer], |rows, seen| {
             let logits = rows.into_iter().map(|rows| head.forward(rows)).next().expect("one layer");
             let classes = logits.dims()[1];
             let logits = logits.into_data().try_to_vec::<f32>().expect("logits are f32");
@@ -259,8 +270,7 @@ impl Task<'_> {
                     unlabelled = true;
                     continue;
                 };
-                let ahead = |&(class, value): &(usize, &f32)| *value > row[label] || *value == row[label] && class < label;
-                let rank = row.iter().enumerate().filter(ahead).count();
+                let rank = rank(row, label);
                 hits = [hits[0] + usize::from(rank < 1), hits[1] + usize::from(rank < 5)];
             }
         })?;
@@ -268,7 +278,7 @@ impl Task<'_> {
             return Err(super::features::unlabelled("fine-tuning"));
         }
         let percent = |hits: usize| 100.0 * hits as f64 / self.test.len() as f64;
-        Ok((percent(hits[0]), percent(hits[1])))
+        Ok((percent(hits[0]), percent(hits[1]), speed.broken))
     }
 }
 
@@ -278,4 +288,89 @@ fn cross_entropy(logits: Tensor<2>, truth: &[u32]) -> Tensor<1> {
     let values: Vec<i32> = truth.iter().map(|&label| label as i32).collect();
     let labels = Tensor::<2, Int>::from_data(TensorData::new(values, [n, 1]), &logits.device());
     log_softmax(logits, 1).gather(1, labels).mean().neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::augment::ViewsConfig;
+    use crate::data::synthetic::{Synthetic, SyntheticConfig};
+    use crate::data::{LoaderOptions, Split};
+    use crate::kernel::KernelPath;
+    use crate::model::ModelConfig;
+
+    fn source(split: Split) -> Arc<dyn Source> {
+        let config = SyntheticConfig { count: 90, test_count: 30, classes: 4, height: 16, width: 16 };
+        Arc::new(Synthetic::new(&config, split, 1))
+    }
+
+    #[test]
+    fn every_class_gives_the_same_share_and_at_least_one_image() {
+        let source = source(Split::Train);
+        let count = |images: &[u32]| (0..4).map(|class| images.iter().filter(|&&i| i % 4 == class).count()).collect::<Vec<_>>();
+        let tenth = subset(source.as_ref(), 0.1, 1).unwrap();
+        // 23, 23, 22, 22 images.
+        assert_eq!(count(&tenth), [2, 2, 2, 2]);
+        assert!(tenth.is_sorted());
+        assert_eq!(count(&subset(source.as_ref(), 0.001, 1).unwrap()), [1; 4]);
+        assert_eq!(subset(source.as_ref(), 1.0, 1).unwrap(), (0..90).collect::<Vec<u32>>());
+        assert_eq!(subset(source.as_ref(), 0.1, 1).unwrap(), tenth);
+        assert_ne!(subset(source.as_ref(), 0.1, 2).unwrap(), tenth);
+    }
+
+    fn task<'a>(encoder: &'a Frozen, config: FinetuneConfig) -> Task<'a> {
+        let views: ViewsConfig = serde_json::from_value(json!({"recipe": "cifar_moco", "crop": {"size": 16}})).unwrap();
+        let how = Extraction {
+            transform: Arc::new(views.eval_recipe()),
+            norm: views.normalization(),
+            device: Device::flex(),
+            ingest: KernelPath::Flex,
+            batch: 16,
+            loader: LoaderOptions { workers: 2, prefetch: 3, max_broken: 0.0 },
+            largest_tensor: None,
+        };
+        Task { encoder, train: source(Split::Train), test: source(Split::Test), config, how, seed: 3 }
+    }
+
+    fn encoder() -> Frozen {
+        let model = json!({"width": 0.125, "stem": "cifar", "stem_channels": 8, "bn_splits": 1});
+        let model: ModelConfig = serde_json::from_value(model).unwrap();
+        Frozen::one("query", model.init(3, 5, "query", &Device::flex()))
+    }
+
+    #[test]
+    fn a_single_image_left_over_joins_the_batch_before_it() {
+        let encoder = encoder();
+        let steps = |images, batch| task(&encoder, FinetuneConfig { batch, ..FinetuneConfig::default() }).steps(images);
+        assert_eq!([steps(64, 32), steps(65, 32), steps(66, 32), steps(33, 32), steps(1, 32), steps(5, 2)], [2, 2, 3, 1, 1, 2]);
+    }
+
+    #[test]
+    fn encoder_and_classifier_are_both_trained_at_their_own_rates() {
+        let encoder = encoder();
+        let base = FinetuneConfig {
+            fraction: 0.5,
+            epochs: 10,
+            batch: 11,
+            head_lr: 0.03,
+            milestones: vec![8],
+            ..FinetuneConfig::default()
+        };
+        let run = |config: &FinetuneConfig| task(&encoder, config.clone()).run(&AtomicBool::new(false), &mut |_| ()).unwrap();
+        let both = run(&base);
+        assert_eq!((both.labels, both.course.curve.len(), both.broken), (46, 10, 0));
+        let losses: Vec<f64> = both.course.curve.iter().map(|point| point.loss).collect();
+        assert!(losses[9] < 0.8 * losses[0], "{losses:?}");
+        assert_eq!(run(&base), both, "nothing is left to chance");
+        let slow_encoder = run(&FinetuneConfig { lr: 1e-9, ..base.clone() });
+        let slow_head = run(&FinetuneConfig { head_lr: 1e-9, ..base.clone() });
+        assert!(slow_encoder.course.curve[9].loss != losses[9] && slow_head.course.curve[9].loss != losses[9]);
+        // The rates fall after the eighth epoch: with a factor of almost nothing, the weights stand still from there on.
+        let stopped = run(&FinetuneConfig { factor: 1e-12, momentum: 0.0, ..base.clone() });
+        let going = run(&FinetuneConfig { momentum: 0.0, ..base });
+        assert_eq!(stopped.course.curve[..8], going.course.curve[..8]);
+        assert_ne!(stopped.course.curve[9].loss, going.course.curve[9].loss);
+    }
 }

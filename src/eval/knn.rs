@@ -61,8 +61,11 @@ impl KnnConfig {
 /// What the neighbours say about each query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Votes {
-    /// Summed weights, row-major `[queries, classes]`.
-    pub votes: Vec<f32>,
+    /// Summed weights exp((s - s_nearest) / T), row-major `[queries, classes]`: relative to the nearest neighbour, so that no temperature is too
+    /// small for them.
+    pub votes: Vec<f64>,
+    /// Similarity of the nearest neighbour over T, `[queries]`.
+    pub scale: Vec<f64>,
     /// The class with most votes; ties go to the smaller label.
     pub predicted: Vec<u32>,
     /// The most similar bank row.
@@ -71,6 +74,12 @@ pub struct Votes {
 }
 
 impl Votes {
+    /// Summed weights exp(s / T), row-major `[queries, classes]`, as the protocol defines them; infinite for a small T.
+    pub fn weights(&self) -> Vec<f64> {
+        let rows = self.votes.chunks(self.classes).zip(&self.scale);
+        rows.flat_map(|(row, scale)| row.iter().map(|vote| vote * scale.exp())).collect()
+    }
+
     /// Share of the queries whose class is predicted.
     pub fn top1(&self, truth: &[u32]) -> f64 {
         share(self.predicted.iter().zip(truth).filter(|(p, t)| p == t).count(), truth.len())
@@ -102,13 +111,18 @@ fn share(hits: usize, of: usize) -> f64 {
     hits as f64 / of.max(1) as f64
 }
 
-/// Classes with more votes, or as many and a smaller label.
-fn rank(row: &[f32], class: usize) -> usize {
+/// Classes with more votes, or as many and a smaller label. A vote that is not a number comes last.
+pub fn rank<T: Copy + PartialOrd>(row: &[T], class: usize) -> usize {
+    if row[class].partial_cmp(&row[class]).is_none() {
+        return row.len().max(5);
+    }
     row.iter().enumerate().filter(|&(c, v)| *v > row[class] || (*v == row[class] && c < class)).count()
 }
 
-/// Queries per tile: bounds the similarity matrix to this many rows.
+/// Most queries per tile.
 const TILE: usize = 256;
+/// Most similarities per tile: 128 MiB.
+const SIMILARITIES: usize = 32 << 20;
 
 /// Classifies `query` `[q, d]` by `bank` `[n, d]` (unit rows both, without graph) with the bank's `labels` `[n]`, each below `classes`.
 pub fn classify(bank: &Tensor<2>, query: &Tensor<2>, labels: &[u32], classes: usize, config: &KnnConfig) -> Votes {
@@ -116,16 +130,19 @@ pub fn classify(bank: &Tensor<2>, query: &Tensor<2>, labels: &[u32], classes: us
     assert_eq!(n, labels.len(), "one label per bank row");
     let k = config.k.min(n);
     let transposed = bank.clone().transpose();
-    let mut out = Votes { votes: Vec::with_capacity(q * classes), predicted: Vec::new(), nearest: Vec::new(), classes };
-    for start in (0..q).step_by(TILE) {
-        let tile = query.clone().slice([start..(start + TILE).min(q), 0..d]);
+    let mut out =
+        Votes { votes: Vec::with_capacity(q * classes), scale: Vec::new(), predicted: Vec::new(), nearest: Vec::new(), classes };
+    let tile_rows = (SIMILARITIES / n.max(1)).clamp(1, TILE);
+    for start in (0..q).step_by(tile_rows) {
+        let tile = query.clone().slice([start..(start + tile_rows).min(q), 0..d]);
         let similarity = tile.matmul(transposed.clone()).into_data().try_to_vec::<f32>().expect("features are f32");
-        let rows: Vec<(Vec<f32>, u32)> =
+        let rows: Vec<(Vec<f64>, f64, u32)> =
             similarity.par_chunks(n).map(|row| vote(row, labels, classes, k, config.temperature)).collect();
-        for (votes, nearest) in rows {
+        for (votes, scale, nearest) in rows {
             let best = (0..classes).find(|&c| rank(&votes, c) == 0).unwrap_or(0);
             out.predicted.push(best as u32);
             out.nearest.push(nearest);
+            out.scale.push(scale);
             out.votes.extend(votes);
         }
     }
@@ -133,7 +150,7 @@ pub fn classify(bank: &Tensor<2>, query: &Tensor<2>, labels: &[u32], classes: us
 }
 
 /// The k largest similarities vote; ties at the border go to the smaller index.
-fn vote(similarity: &[f32], labels: &[u32], classes: usize, k: usize, temperature: f64) -> (Vec<f32>, u32) {
+fn vote(similarity: &[f32], labels: &[u32], classes: usize, k: usize, temperature: f64) -> (Vec<f64>, f64, u32) {
     let mut order: Vec<u32> = (0..similarity.len() as u32).collect();
     let closer = |a: &u32, b: &u32| similarity[*b as usize].total_cmp(&similarity[*a as usize]).then(a.cmp(b));
     if k < order.len() {
@@ -143,10 +160,11 @@ fn vote(similarity: &[f32], labels: &[u32], classes: usize, k: usize, temperatur
     // Sum from the smallest weight up, in f64: exp(1 / 0.1) spans four decades.
     order.sort_unstable_by(closer);
     let mut votes = vec![0.0f64; classes];
+    let nearest = f64::from(similarity[order[0] as usize]);
     for &i in order.iter().rev() {
-        votes[labels[i as usize] as usize] += (f64::from(similarity[i as usize]) / temperature).exp();
+        votes[labels[i as usize] as usize] += ((f64::from(similarity[i as usize]) - nearest) / temperature).exp();
     }
-    (votes.into_iter().map(|v| v as f32).collect(), order[0])
+    (votes, nearest / temperature, order[0])
 }
 
 /// The result of one layer, in percent.
@@ -193,7 +211,8 @@ pub fn measure(
             per_class: votes.per_class(&truth).into_iter().map(|share| share.map(percent)).collect(),
         }
     });
-    Ok((measured.collect(), Speed { images_per_s: bank.images_per_s, data_wait: bank.data_wait }))
+    let broken = bank.speed.broken + queries.speed.broken;
+    Ok((measured.collect(), Speed { broken, ..bank.speed }))
 }
 
 /// Refuses layers that the encoder does not have; `key` is where they were asked for.
@@ -206,5 +225,49 @@ pub fn check_layers(layers: &[usize], encoder: &Frozen, key: &str) -> Result<()>
         None => Ok(()),
         Some(layer) => Err(Error::input(format!("`{key}` is {layer}, but this encoder has layers 1 to {last}"))
             .hint(format!("{last} is the embedding, {} the features before the head", last - 1))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    fn unit(rows: &[[f32; 2]]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), 2]), &Device::flex())
+    }
+
+    #[test]
+    fn no_temperature_is_too_small() {
+        // Towards class 1 by one very near row, towards class 0 by three that are less near.
+        let bank = unit(&[[0.8, 0.6], [0.8, 0.6], [0.8, 0.6], [1.0, 0.0]]);
+        let votes = |temperature| {
+            let config = KnnConfig { k: 4, temperature, layer: 7 };
+            classify(&bank, &unit(&[[1.0, 0.0]]), &[0, 0, 0, 1], 2, &config)
+        };
+        // exp(1 / T) would be infinite for the last three, in f64 for the last.
+        for temperature in [0.1, 0.01, 0.005, 0.0005] {
+            let got = votes(temperature);
+            assert_eq!(got.predicted, [1], "T {temperature}");
+            assert!((got.votes[1] - 1.0).abs() < 1e-12 && got.votes[0] < 1.0);
+        }
+        assert_eq!(votes(1.0).predicted, [0]);
+        let weights = votes(0.1).weights();
+        assert!(
+            (weights[1] / 10f64.exp() - 1.0).abs() < 1e-6 && (weights[0] / (3.0 * 8f64.exp()) - 1.0).abs() < 1e-6,
+            "{weights:?}"
+        );
+    }
+
+    #[test]
+    fn published_protocols_have_names() {
+        let of = |k, temperature, layer| KnnConfig { k, temperature, layer: 7 }.tag(layer, 7);
+        assert_eq!([of(200, 0.1, 7), of(200, 0.1, 6), of(200, 0.1, 5), of(20, 0.1, 7)], ["knn-unmix", "knn-lightly", "knn", "knn"]);
+    }
+
+    #[test]
+    fn a_vote_that_is_no_number_is_never_right() {
+        assert_eq!([rank(&[f32::NAN, 1.0], 0), rank(&[f32::NAN, 1.0], 1), rank(&[2.0, 2.0, 3.0], 1)], [5, 0, 2]);
     }
 }

@@ -73,11 +73,14 @@ impl Monitored {
     const LEAST_SPREAD: f64 = 0.1;
     /// The effective rank below which it does.
     const LEAST_RANK: f64 = 1.5;
+    /// Fewer images, or dimensions, cannot tell.
+    const LEAST_ROWS: usize = 8;
 
     /// What to tell the user if the embedding has collapsed: all images in one place, or on one line.
     pub fn collapse(&self) -> Option<String> {
         let spread = self.feature_std * (self.dim as f64).sqrt();
-        (spread < Self::LEAST_SPREAD || self.rankme < Self::LEAST_RANK).then(|| {
+        let judged = self.images.min(self.dim) >= Self::LEAST_ROWS;
+        (judged && (spread < Self::LEAST_SPREAD || self.rankme < Self::LEAST_RANK)).then(|| {
             format!(
                 "the encoder has collapsed: its embeddings have {:.1} % of an isotropic spread and effective rank {:.2} of {}; \
                  try a lower optim.lr, another method.temperature, or another model.bn_splits (with 1, MoCo leaks on one device)",

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::model::{Frozen, state};
 
 /// Raised when a reader of an older form could misread a newer one.
 const FORMAT: u32 = 1;
@@ -32,6 +33,8 @@ pub struct SubjectInfo {
     pub step: Option<u64>,
     /// Seed of pre-training.
     pub seed: Option<u64>,
+    /// Sixteen digits that stand for its weights.
+    pub digest: String,
 }
 
 /// Which images were used.
@@ -48,8 +51,8 @@ pub struct DataInfo {
     pub test_images: usize,
     /// Number of classes.
     pub classes: usize,
-    /// Whether the encoder was pre-trained on other data.
-    pub transfer: bool,
+    /// Whether the encoder was pre-trained on other data; `null` where that is not known.
+    pub transfer: Option<bool>,
 }
 
 /// A result with its whole protocol.
@@ -59,9 +62,9 @@ pub struct Record {
     pub format: u32,
     /// `knn`, `linear`, `finetune`, `flatness` or `map`.
     pub kind: String,
-    /// Name of the file, without `.json`: the protocol's, the layer, and eight digits that stand for everything else the result depends on.
+    /// Name of the file, without `.json`: the protocol's, the layer, and eight digits that stand for all that the result depends on.
     pub name: String,
-    /// The protocol: `tag`, `layer`, and every setting.
+    /// The protocol: `tag`, `layer`, every setting, and `views`: size, colour space and normalisation of the images.
     pub protocol: Value,
     /// The encoder.
     pub subject: SubjectInfo,
@@ -88,17 +91,21 @@ pub struct Context {
     pub subject: SubjectInfo,
     /// The images.
     pub data: DataInfo,
+    /// Size, colour space and normalisation of the images.
+    pub views: Value,
     /// Name of the device.
     pub device: String,
 }
 
 impl Context {
-    /// A record whose name begins with `stem`.
-    pub fn record(&self, kind: &str, stem: &str, protocol: Value, result: Value, wall_s: f64) -> Record {
+    /// A record whose name begins with `stem`; the views join the protocol.
+    pub fn record(&self, kind: &str, stem: &str, mut protocol: Value, result: Value, wall_s: f64) -> Record {
+        let name = self.name(stem, &protocol);
+        protocol["views"] = self.views.clone();
         Record {
             format: FORMAT,
             kind: kind.to_owned(),
-            name: self.name(stem, &protocol),
+            name,
             protocol,
             subject: self.subject.clone(),
             data: self.data.clone(),
@@ -111,14 +118,30 @@ impl Context {
         }
     }
 
-    /// `stem` and eight digits: equal for equal protocols, encoders and images, wherever the folders lie.
+    /// `stem` and eight digits: equal for equal protocols, views, weights and images, wherever the folders lie.
     pub fn name(&self, stem: &str, protocol: &Value) -> String {
-        let subject = SubjectInfo { run: None, weights: None, ..self.subject.clone() };
-        let text = serde_json::json!([protocol, subject, self.data]).to_string();
-        // FNV-1a, 64 bits, folded.
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let hash = fnv(self.identity(protocol).to_string().bytes());
         format!("{stem}-{:08x}", (hash >> 32) as u32 ^ hash as u32)
     }
+
+    /// All that a result depends on.
+    pub fn identity(&self, protocol: &Value) -> Value {
+        serde_json::json!([protocol, self.views, self.subject.digest, self.data])
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Sixteen digits that stand for an encoder's weights and statistics.
+pub fn digest(encoder: &Frozen) -> String {
+    let tensors = encoder.parts.iter().flat_map(|(.., net)| state::collect(net));
+    // A hash per tensor, so that what is hashed together is short.
+    let parts =
+        tensors.map(|(name, data)| format!("{name} {:?} {:x}", data.shape().to_vec(), fnv(data.as_bytes().iter().copied())));
+    format!("{:016x}", fnv(parts.collect::<String>().bytes()))
 }
 
 impl Record {
@@ -153,25 +176,29 @@ mod tests {
 
     use super::*;
 
-    fn context(seed: u64, run: &str) -> Context {
-        let subject = SubjectInfo { run: Some(run.into()), seed: Some(seed), ..Default::default() };
-        Context { subject, data: DataInfo::default(), device: "cpu".into() }
+    fn context(digest: &str, run: &str) -> Context {
+        let subject = SubjectInfo { run: Some(run.into()), digest: digest.into(), ..Default::default() };
+        Context { subject, data: DataInfo::default(), views: json!({"size": 32}), device: "cpu".into() }
     }
 
     #[test]
     fn a_name_stands_for_protocol_encoder_and_data_but_not_for_the_folder() {
-        let name = |seed, run: &str, k| context(seed, run).name("knn", &json!({ "k": k }));
-        assert_eq!(name(1, "a", 200), name(1, "b", 200));
-        assert_ne!(name(1, "a", 200), name(2, "a", 200));
-        assert_ne!(name(1, "a", 200), name(1, "a", 20));
-        let other = Context { data: DataInfo { transfer: true, ..Default::default() }, ..context(1, "a") };
-        assert_ne!(name(1, "a", 200), other.name("knn", &json!({ "k": 200 })));
+        let name = |digest, run: &str, k| context(digest, run).name("knn", &json!({ "k": k }));
+        assert_eq!(name("1", "a", 200), name("1", "b", 200));
+        assert_ne!(name("1", "a", 200), name("2", "a", 200));
+        assert_ne!(name("1", "a", 200), name("1", "a", 20));
+        let data = Context { data: DataInfo { train_images: 9, ..Default::default() }, ..context("1", "a") };
+        let views = Context { views: json!({"size": 64}), ..context("1", "a") };
+        for other in [data, views] {
+            assert_ne!(name("1", "a", 200), other.name("knn", &json!({ "k": 200 })));
+        }
     }
 
     #[test]
     fn a_record_survives_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        let record = context(1, "a").record("knn", "knn-unmix-l7", json!({"tag": "knn-unmix"}), json!({"top1": 50.5}), 1.5);
+        let record = context("1", "a").record("knn", "knn-unmix-l7", json!({"tag": "knn-unmix"}), json!({"top1": 50.5}), 1.5);
+        assert_eq!(record.protocol["views"]["size"], 32);
         let path = record.write(&dir.path().join("eval")).unwrap();
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with("knn-unmix-l7-"));
         assert_eq!(serde_json::from_slice::<Record>(&std::fs::read(path).unwrap()).unwrap(), record);

@@ -363,14 +363,7 @@ impl Session {
 
     /// How the encoder is evaluated.
     fn extraction(&self) -> Extraction {
-        Extraction {
-            transform: Arc::new(self.config.views.eval_recipe()),
-            norm: self.config.views.normalization(),
-            device: self.device.device.clone(),
-            ingest: self.device.info.kernels.ingest.path,
-            batch: self.config.eval.batch,
-            loader: self.config.data.loader_options(),
-        }
+        Extraction::new(&self.config, &self.device)
     }
 }
 

@@ -51,6 +51,9 @@ impl ProbeBench {
         if [self.images, self.features, self.classes].contains(&0) || self.epochs == Some(0) {
             return Err(Error::input("--images, --features, --classes and --epochs must be at least 1"));
         }
+        if !self.lr.iter().all(|&lr| lr > 0.0 && lr.is_finite()) {
+            return Err(Error::input(format!("--lr is {:?}, must be above 0", self.lr)));
+        }
         let device = device::open(&self.device)?.device;
         let plan = self.plan();
         let labels: Vec<u32> = (0..self.images).map(|i| (i % self.classes) as u32).collect();

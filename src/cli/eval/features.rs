@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use burn::tensor::TensorData;
 use clap::Args;
+use serde_json::json;
 
 use super::subject::SubjectArgs;
 use crate::cli;
 use crate::error::Result;
-use crate::eval::features::extract;
+use crate::eval::features::{Speed, extract};
 use crate::eval::knn::check_layers;
 use crate::model::StateDict;
 use crate::train::checkpoint::write_tensors;
@@ -35,23 +36,26 @@ impl WriteFeatures {
         let layer = self.layer.unwrap_or(subject.encoder.layers() - 1);
         check_layers(&[layer], &subject.encoder, "layer")?;
         subject.check_head(&[layer], "layer")?;
-        let mut tensors = StateDict::new();
+        let (mut tensors, mut shapes) = (StateDict::new(), json!({"layer": layer}));
         for (split, source) in [("train", &subject.train), ("test", &subject.test)] {
             let mut found = extract(&subject.encoder, source.clone(), &subject.extraction(), &[layer])?;
             let labels: Vec<f32> = found.labels.iter().map(|label| label.map_or(-1.0, |label| label as f32)).collect();
             let n = labels.len();
             let rows = found.layers.remove(0);
-            cli::print(&format!(
-                "{split}: {:?} at {:.0} images/s, data wait {:.1} %",
-                rows.dims(),
-                found.images_per_s,
-                100.0 * found.data_wait
-            ));
+            let Speed { images_per_s, data_wait, broken } = found.speed;
+            subject.tell_broken(broken);
+            shapes[split] =
+                json!({"shape": rows.dims(), "images_per_s": images_per_s, "data_wait": data_wait, "broken_images": broken});
             tensors.insert(format!("{split}.features"), rows.into_data());
             tensors.insert(format!("{split}.labels"), TensorData::new(labels, [n]));
         }
         write_tensors(&self.features, &tensors)?;
-        cli::print(&format!("layer {layer} in {}", self.features.display()));
+        if self.subject.json {
+            cli::print_json(&shapes)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let [train, test] = ["train", "test"].map(|split| &shapes[split]["shape"]);
+        cli::print(&format!("layer {layer}: training {train}, test {test} in {}", self.features.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -26,10 +26,10 @@ impl Finetune {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
         let started = Instant::now();
+        let share = self.labels.as_deref().map(share).transpose()?;
+        let settings: Vec<String> = share.map(|share| format!("eval.finetune.fraction={share}")).into_iter().collect();
         // Batches are too small for groups.
-        let mut settings = vec!["model.bn_splits=1".to_owned()];
-        settings.extend(self.labels.as_deref().map(share).transpose()?.map(|share| format!("eval.finetune.fraction={share}")));
-        let subject = self.subject.open(&settings)?;
+        let subject = self.subject.forced("model.bn_splits=1").open(&settings)?;
         let config = subject.config.eval.finetune.clone();
         let task = Task {
             encoder: &subject.encoder,
@@ -54,13 +54,13 @@ impl Finetune {
             table.insert("tag".into(), tag.into());
             table.insert("layer".into(), outcome.course.layer.into());
             table.insert("seed".into(), subject.config.seed.into());
-            table.insert("view".into(), subject.config.views.crop.size.into());
         }
         let (last, best) = (outcome.course.last(), outcome.course.best());
         let result = json!({
             "labels": outcome.labels, "top1_last": last.top1, "top5_last": last.top5, "loss_last": last.loss, "top1_best": best.top1,
-            "best_epoch": best.epoch, "curve": outcome.course.curve,
+            "best_epoch": best.epoch, "curve": outcome.course.curve, "broken_images": outcome.broken,
         });
+        subject.tell_broken(outcome.broken);
         let stem = format!("{tag}-{}", config.fraction);
         let record = subject.context.record("finetune", &stem, protocol, result, started.elapsed().as_secs_f64());
         record.write(&subject.out)?;
@@ -84,10 +84,11 @@ impl Finetune {
 
 /// `1%` or `0.01`.
 fn share(text: &str) -> Result<f64> {
-    let (number, unit) = match text.strip_suffix('%') {
-        Some(number) => (number, 0.01),
+    // Divided, so that 57% is 0.57 to the last bit.
+    let (number, of) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
         None => (text, 1.0),
     };
-    let share = number.trim().parse::<f64>().map(|number| number * unit);
+    let share = number.trim().parse::<f64>().map(|number| number / of);
     share.map_err(|_| Error::input(format!("--labels is no share: `{text}`")).hint("for example 1% or 0.1"))
 }

@@ -44,9 +44,10 @@ pub fn measure(subject: &Subject) -> Result<(Record, Flatness)> {
     let started = Instant::now();
     let layer = subject.encoder.layers() - 1;
     let mut meter = FlatnessMeter::default();
-    stream(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer], |rows, _| {
+    let speed = stream(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer], |rows, _| {
         rows.iter().for_each(|rows| meter.add(rows));
     })?;
+    subject.tell_broken(speed.broken);
     let flatness = meter.finish();
     if !flatness.entropy.is_finite() {
         return Err(

@@ -94,6 +94,7 @@ pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Vec
     subject.check_head(layers, "eval.knn.layer")?;
     let sources = (&subject.train, &subject.test);
     let (measured, speed) = measure(&subject.encoder, sources, &subject.extraction(), config, layers)?;
+    subject.tell_broken(speed.broken);
     let record = |one: &Measured| {
         let tag = config.tag(one.layer, last);
         let protocol = json!({
@@ -102,7 +103,7 @@ pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Vec
         });
         let result = json!({
             "top1": one.top1, "top5": one.top5, "classes": one.classes, "per_class": one.per_class,
-            "images_per_s": speed.images_per_s, "data_wait": speed.data_wait,
+            "images_per_s": speed.images_per_s, "data_wait": speed.data_wait, "broken_images": speed.broken,
         });
         subject.context.record("knn", &format!("{tag}-l{}", one.layer), protocol, result, started.elapsed().as_secs_f64())
     };

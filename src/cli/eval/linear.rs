@@ -10,6 +10,7 @@ use super::subject::{Subject, SubjectArgs};
 use crate::cli;
 use crate::error::Result;
 use crate::eval::linear::config::Facts;
+use crate::eval::linear::saved::Saved;
 use crate::eval::linear::{Course, Outcome, Plan, Protocol, Task};
 use crate::eval::record::Record;
 
@@ -45,9 +46,8 @@ impl Linear {
         let plan = self.plan(&subject);
         let head: Vec<usize> = plan.layers.clone();
         subject.check_head(&head, "eval.linear.layer")?;
-        let identity =
-            json!({"protocol": plan, "context": [subject.context.subject, subject.context.data], "seed": subject.config.seed});
-        let name = subject.context.name(&plan.tag, &identity);
+        let whole = json!({"plan": plan, "seed": subject.config.seed});
+        let (identity, name) = (subject.context.identity(&whole), subject.context.name(&plan.tag, &whole));
         let task = Task {
             encoder: &subject.encoder,
             train: subject.train.clone(),
@@ -59,7 +59,7 @@ impl Linear {
             identity,
         };
         if self.restart {
-            crate::eval::linear::saved::Saved::remove(&task.state)?;
+            Saved::remove(&task.state)?;
         }
         let mut progress = Progress::new(self.subject.json, task.plan.epochs);
         let outcome = task.run(cli::stop_flag("this epoch")?, &mut |courses| progress.tell(courses))?;
@@ -69,9 +69,11 @@ impl Linear {
             return Ok(ExitCode::from(cli::INTERRUPTED));
         }
         let records = records(&subject, &task.plan, &outcome);
+        subject.tell_broken(outcome.broken);
         for record in &records {
             record.write(&subject.out)?;
         }
+        Saved::remove(&task.state)?;
         if self.subject.json {
             cli::print_json(&json!({"results": records}))?;
         } else {
@@ -120,13 +122,13 @@ impl Linear {
 fn records(subject: &Subject, plan: &Plan, outcome: &Outcome) -> Vec<Record> {
     let of_layer = |layer: usize| {
         let rates: Vec<&Course> = outcome.courses.iter().filter(|course| course.layer == layer).collect();
-        let chosen = rates.iter().fold(rates[0], |a, b| if b.last().top1 > a.last().top1 { b } else { a });
+        let finite = rates.iter().copied().filter(|course| course.is_finite());
+        let chosen = finite.reduce(|a, b| if b.last().top1 > a.last().top1 { b } else { a }).unwrap_or(rates[0]);
         let mut protocol = json!(plan);
         if let Some(table) = protocol.as_object_mut() {
             table.shift_remove("layers");
             table.insert("layer".into(), layer.into());
             table.insert("seed".into(), subject.config.seed.into());
-            table.insert("view".into(), subject.config.views.crop.size.into());
         }
         let one = |course: &Course| {
             let (last, best) = (course.last(), course.best());
@@ -141,7 +143,7 @@ fn records(subject: &Subject, plan: &Plan, outcome: &Outcome) -> Vec<Record> {
         result["curve"] = json!(chosen.curve);
         result["cached"] = outcome.cached.into();
         (result["images_per_s"], result["data_wait"]) = (outcome.images_per_s.into(), outcome.data_wait.into());
-        result["probe_s"] = outcome.probe_s.into();
+        (result["epochs_s"], result["broken_images"]) = (outcome.epochs_s.into(), outcome.broken.into());
         subject.context.record("linear", &format!("{}-l{layer}", plan.tag), protocol, result, outcome.wall_s)
     };
     plan.layers.iter().map(|&layer| of_layer(layer)).collect()
@@ -152,10 +154,14 @@ fn text(records: &[Record], outcome: &Outcome, subject: &Subject) -> String {
     let mut out = String::new();
     for Record { protocol, result, .. } in records {
         out += &format!(
-            "{} layer {} (lr {}, {} epochs): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}\n",
+            "{} layer {} (lr {}{}, {} epochs): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}\n",
             protocol["tag"].as_str().unwrap_or_default(),
             protocol["layer"],
             result["lr"],
+            match result["rates"].as_array().map_or(0, Vec::len) {
+                0 | 1 => String::new(),
+                rates => format!(", the best of {rates} on the test split"),
+            },
             protocol["epochs"],
             number(&result["top1_last"]),
             number(&result["top5_last"]),

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::subject::{Subject, SubjectArgs};
 use crate::cli;
+use crate::data::source::Picked;
 use crate::error::{Error, Result};
 use crate::eval::features::extract_unit;
 use crate::eval::knn::check_layers;
@@ -56,10 +57,13 @@ pub fn draw(subject: &Subject, layer: usize, images: usize) -> Result<Record> {
     let started = Instant::now();
     check_layers(&[layer], &subject.encoder, "layer")?;
     subject.check_head(&[layer], "layer")?;
-    let features = extract_unit(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer])?;
-    let chosen = map::choose(&features.labels, images);
-    let rows = Rows::of(&features.layers[0]).select(&chosen);
-    let labels = chosen.iter().map(|&index| features.labels[index]).collect();
+    let labels: Vec<Option<u32>> = (0..subject.test.len()).map(|index| subject.test.label(index)).collect();
+    let chosen = map::choose(&labels, images);
+    let labels = chosen.iter().map(|&index| labels[index]).collect();
+    let picked = Picked::of(subject.test.clone(), chosen.clone());
+    let features = extract_unit(&subject.encoder, picked, &subject.extraction(), &[layer])?;
+    subject.tell_broken(features.speed.broken);
+    let rows = Rows::of(&features.layers[0]);
     let protocol = json!({
         "tag": "map", "layer": layer, "images": chosen.len(), "rows": "unit length", "split": "test, evenly over the classes",
     });

@@ -19,7 +19,10 @@ impl Progress {
 
     /// Shows the best course after an epoch.
     pub fn tell(&mut self, courses: &[Course]) {
-        let Some(best) = courses.iter().max_by(|a, b| a.last().top1.total_cmp(&b.last().top1)) else { return };
+        let Some(best) = courses.iter().filter(|course| course.is_finite()).max_by(|a, b| a.last().top1.total_cmp(&b.last().top1))
+        else {
+            return;
+        };
         let point = best.last();
         let due = self.tty || point.epoch == self.epochs || point.epoch.is_multiple_of((self.epochs / 10).max(1));
         if self.quiet || !due {

@@ -11,7 +11,7 @@ use crate::data::{Source, Split};
 use crate::device::{self, Opened};
 use crate::error::{Error, Result, nearest};
 use crate::eval::features::Extraction;
-use crate::eval::record::{Context, DataInfo, SubjectInfo};
+use crate::eval::record::{Context, DataInfo, SubjectInfo, digest};
 use crate::model::{Frozen, weights};
 use crate::train::Checkpoint;
 
@@ -71,17 +71,24 @@ impl SubjectArgs {
         Self { run: Some(run.to_owned()), weights: None, config: None, data: None, set: Vec::new(), device, out: None, json: false }
     }
 
+    /// The same with a setting that the command line cannot override.
+    pub fn forced(&self, setting: &str) -> Self {
+        let mut args = self.clone();
+        args.set.push(setting.to_owned());
+        args
+    }
+
     /// Opens everything. `settings` come before those of the command line.
     ///
     /// # Errors
     /// No run, no checkpoint, weights of another model, no device, no data.
     pub fn open(&self, settings: &[String]) -> Result<Subject> {
         let settings: Vec<String> = settings.iter().chain(&self.set).cloned().collect();
-        let (config, trained_on) = self.config(&settings)?;
+        let (config, own) = self.config(&settings)?;
         let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?.with_kernels(&config.kernels)?;
         let (train, test) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);
-        let (encoder, last_layer, subject) = match (&self.run, &self.weights) {
-            (Some(run), _) => of_run(run, &config, &opened)?,
+        let (encoder, last_layer, mut subject) = match (&self.run, &self.weights) {
+            (Some(run), _) => of_run(run, &config, own.as_ref().unwrap_or(&config), &opened)?,
             (None, Some(file)) => of_weights(file, &config, &opened)?,
             (None, None) => unreachable!("the arguments require one of them"),
         };
@@ -91,21 +98,26 @@ impl SubjectArgs {
             test: test.describe(),
             test_images: test.len(),
             classes: train.classes().len(),
-            transfer: trained_on.is_some_and(|source| source != json!(config.data.source)),
+            transfer: own.map(|own| own.data.source != config.data.source),
         };
-        let context = Context { subject, data, device: opened.info.name.clone() };
+        subject.digest = digest(&encoder);
+        let resolved = config.views.clone().resolved();
+        let views = json!({
+            "size": resolved.crop.size, "color_space": resolved.color_space, "mean": resolved.mean, "std": resolved.std,
+        });
+        let context = Context { subject, data, views, device: opened.info.name.clone() };
         Ok(Subject { config, opened, encoder, last_layer, train, test, context, out: self.out() })
     }
 
-    /// The config, and the data that the encoder was trained on, if that is known.
-    fn config(&self, settings: &[String]) -> Result<(RunConfig, Option<Value>)> {
+    /// The config of the evaluation, and that of the run itself, if there is one.
+    fn config(&self, settings: &[String]) -> Result<(RunConfig, Option<RunConfig>)> {
         let mut value = match (&self.run, &self.weights, &self.config) {
             (Some(run), ..) => layer::read(&crate::cli::run_file(run)?)?,
             (_, _, Some(file)) => layer::read(file)?,
             (_, Some(file), None) => of_metadata(file)?,
             _ => unreachable!("the arguments require one of them"),
         };
-        let trained_on = self.run.as_ref().map(|_| value["data"]["source"].clone());
+        let own = self.run.as_ref().map(|_| RunConfig::from_value(value.clone())).transpose()?;
         match &self.data {
             Some(data) => value["data"]["source"] = source(data)?,
             None if self.weights.is_some() && self.config.is_none() => {
@@ -119,7 +131,7 @@ impl SubjectArgs {
             layer::set(&mut value, setting)?;
         }
         let config = RunConfig::from_value(value)?;
-        Ok((config, trained_on))
+        Ok((config, own))
     }
 
     fn out(&self) -> PathBuf {
@@ -137,13 +149,13 @@ impl SubjectArgs {
 impl Subject {
     /// How un-augmented images reach the encoder.
     pub fn extraction(&self) -> Extraction {
-        Extraction {
-            transform: Arc::new(self.config.views.eval_recipe()),
-            norm: self.config.views.normalization(),
-            ingest: self.opened.info.kernels.ingest.path,
-            device: self.opened.device.clone(),
-            batch: self.config.eval.batch,
-            loader: self.config.data.loader_options(),
+        Extraction::new(&self.config, &self.opened)
+    }
+
+    /// Tells of images that could not be read.
+    pub fn tell_broken(&self, broken: usize) {
+        if broken > 0 {
+            eprintln!("warning: {broken} images could not be read; in the place of each stands the next readable one");
         }
     }
 
@@ -160,7 +172,8 @@ impl Subject {
     }
 }
 
-fn of_run(run: &Path, config: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
+/// The encoder of a run as `config` has it; what is said of its pre-training comes from the run's `own` config.
+fn of_run(run: &Path, config: &RunConfig, own: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
     let checkpoint = Checkpoint::read(&run.join("checkpoint"))?;
     let learnt = checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect();
     let encoder = config.method.frozen(&opened.setup(&config.model, 0, config.seed), &learnt)?;
@@ -168,12 +181,13 @@ fn of_run(run: &Path, config: &RunConfig, opened: &Opened) -> Result<(Frozen, us
     let info = SubjectInfo {
         run: Some(run.display().to_string()),
         weights: None,
-        method: Some(config.method.name().into()),
-        mixture: Some(config.mixture.name.text().into()),
-        model: model(config),
+        method: Some(own.method.name().into()),
+        mixture: Some(own.mixture.name.text().into()),
+        model: model(own),
         epochs: Some(state.epoch),
         step: Some(state.step),
-        seed: Some(config.seed),
+        seed: Some(own.seed),
+        digest: String::new(),
     };
     let layers = encoder.layers();
     Ok((encoder, layers, info))

@@ -265,7 +265,7 @@ impl LinearConfig {
         let schedule = self.schedule.unwrap_or(published.schedule);
         // The v1 program's optional cosine ends at .1 of the rate after three of its steps.
         let ends = match (protocol, published.schedule == schedule) {
-            (Protocol::Cmc, false) if schedule == Decay::Cosine => published.factor.powi(3) * 0.1,
+            (Protocol::Cmc, false) if schedule == Decay::Cosine => self.factor.unwrap_or(published.factor).powi(3) * 0.1,
             _ => published.final_lr,
         };
         let list = |own: &Vec<f64>, other: &Vec<f64>| if own.is_empty() { other.clone() } else { own.clone() };
@@ -376,6 +376,7 @@ mod tests {
         close(shares(r#"{"protocol": "htdt"}"#, [0, 499, 0, 499]), [1.0, 1e-4, 1.0, 1e-4]);
         let cosine = plan(r#"{"protocol": "cmc", "schedule": "cosine"}"#, &RESNET);
         assert!((cosine.final_lr - 0.0008).abs() < 1e-15);
+        assert!((plan(r#"{"protocol": "cmc", "schedule": "cosine", "factor": 0.1}"#, &RESNET).final_lr - 1e-4).abs() < 1e-15);
     }
 
     #[test]

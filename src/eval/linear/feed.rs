@@ -7,8 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::Task;
 use crate::data::{Item, Job, Loader, Source};
 use crate::error::{Error, Result};
-use crate::eval::features::{Extraction, Features, Speed, extract, unlabelled};
-use crate::model::Frozen;
+use crate::eval::features::{Extraction, Features, Speed, extract, stream, unlabelled};
 use crate::rng::{Purpose, Stream};
 
 /// Images per test batch of features that were computed once.
@@ -17,22 +16,29 @@ const TEST_BATCH: usize = 1024;
 /// Where the rows of an epoch come from.
 pub enum Feed {
     /// Computed once, on the device.
-    Cached {
+    Kept {
         /// The rows.
         features: Box<Features>,
         /// Their labels.
         labels: Vec<u32>,
-        /// Whether epochs are shuffled: those of the training split are.
+        /// Whether every epoch has an order of its own.
         shuffled: bool,
     },
-    /// Computed from newly augmented (or, for a split that is too large to keep, from the same) images in every epoch.
-    Live {
-        /// The images of all epochs to come, or of one.
-        loader: Option<Loader<Place>>,
+    /// A split that is too large to keep, computed in every epoch, in its own order.
+    Walked {
+        /// The split.
+        source: Arc<dyn Source>,
+        /// How its images reach the encoder.
+        how: Box<Extraction>,
+        /// Of the last pass.
+        speed: Speed,
+    },
+    /// Newly shuffled and augmented in every epoch.
+    Loaded {
+        /// The images of all epochs to come.
+        loader: Loader<Place>,
         /// How they reach the encoder.
         how: Box<Extraction>,
-        /// The split, where it is walked through in order.
-        fixed: Option<Arc<dyn Source>>,
         /// What has passed: images, seconds, seconds of waiting.
         spent: (usize, f64, f64),
     },
@@ -49,21 +55,23 @@ pub struct Place {
 pub type Take<'a> = dyn FnMut(Vec<Tensor<2>>, &[u32]) + 'a;
 
 impl Feed {
-    /// Whether the memory that the plan allows holds the features of a split.
+    /// Whether the features of a split may be kept: by the plan's limit, and by the device's.
     pub fn fits(task: &Task, source: &Arc<dyn Source>, widths: &[usize]) -> bool {
         source.len() * widths.iter().sum::<usize>() * 4 <= task.plan.cache_mib << 20
+            && widths.iter().all(|&width| task.how.holds(source.len(), width))
     }
 
     /// The un-augmented images of a split: computed once if they fit, else in every epoch, in the split's order.
-    pub fn fixed(task: &Task, source: &Arc<dyn Source>, widths: &[usize], how: &Extraction) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Those of the loader; an image without label.
+    pub fn fixed(task: &Task, source: &Arc<dyn Source>, widths: &[usize], how: &Extraction, shuffled: bool) -> Result<Self> {
         if !Self::fits(task, source, widths) {
-            let fixed = Some(source.clone());
-            return Ok(Self::Live { loader: None, how: Box::new(how.clone()), fixed, spent: (0, 0.0, 0.0) });
+            return Ok(Self::Walked { source: source.clone(), how: Box::new(how.clone()), speed: Speed::default() });
         }
         let features = extract(task.encoder, source.clone(), how, &task.plan.layers)?;
         let labels = features.known("a linear probe")?;
-        let shuffled = Arc::ptr_eq(source, &task.train);
-        Ok(Self::Cached { features: Box::new(features), labels, shuffled })
+        Ok(Self::Kept { features: Box::new(features), labels, shuffled })
     }
 
     /// The training images in a new order, and augmented anew, in every epoch from `first` on.
@@ -78,20 +86,22 @@ impl Feed {
             })
         });
         let loader = Loader::start(task.train.clone(), how.transform.clone(), how.loader, jobs);
-        Self::Live { loader: Some(loader), how: Box::new(how), fixed: None, spent: (0, 0.0, 0.0) }
+        Self::Loaded { loader, how: Box::new(how), spent: (0, 0.0, 0.0) }
     }
 
     /// True where the rows were computed once.
-    pub fn is_cached(&self) -> bool {
-        matches!(self, Self::Cached { .. })
+    pub fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept { .. })
     }
 
     /// How fast images went through the encoder.
     pub fn speed(&self) -> Speed {
         match self {
-            Self::Cached { features, .. } => Speed { images_per_s: features.images_per_s, data_wait: features.data_wait },
-            Self::Live { spent: (images, seconds, waited), .. } => {
-                Speed { images_per_s: *images as f64 / seconds.max(1e-9), data_wait: waited / seconds.max(1e-9) }
+            Self::Kept { features, .. } => features.speed,
+            Self::Walked { speed, .. } => *speed,
+            Self::Loaded { loader, spent: (images, seconds, waited), .. } => {
+                let seconds = seconds.max(1e-9);
+                Speed { images_per_s: *images as f64 / seconds, data_wait: waited / seconds, broken: loader.broken() }
             }
         }
     }
@@ -102,25 +112,29 @@ impl Feed {
     /// Those of the loader; an image without label.
     pub fn epoch(&mut self, task: &Task, epoch: u64, take: &mut Take) -> Result<()> {
         match self {
-            Self::Cached { features, labels, shuffled: true } => {
-                let order = order(task.seed, epoch, labels.len());
-                shuffled(&features.layers, labels, &order, task.plan.batch, &mut |rows, seen| take(rows, seen));
+            Self::Kept { features, labels, shuffled: true } => {
+                shuffled(&features.layers, labels, &order(task.seed, epoch, labels.len()), task.plan.batch, take);
                 Ok(())
             }
-            Self::Cached { features, labels, shuffled: false } => {
+            Self::Kept { features, labels, shuffled: false } => {
                 for (at, seen) in labels.chunks(TEST_BATCH).enumerate() {
                     let rows = |rows: &Tensor<2>| rows.clone().narrow(0, at * TEST_BATCH, seen.len());
                     take(features.layers.iter().map(rows).collect(), seen);
                 }
                 Ok(())
             }
-            Self::Live { loader, how, fixed, spent } => {
-                if let Some(source) = fixed {
-                    *loader = Some(walk(source.clone(), how));
-                }
-                let loader = loader.as_mut().expect("made at the start, or just now");
-                live(task, loader, how, spent, take)
+            Self::Walked { source, how, speed } => {
+                let mut complete = true;
+                *speed = stream(task.encoder, source.clone(), how, &task.plan.layers, |rows, seen| {
+                    let known: Vec<u32> = seen.into_iter().flatten().collect();
+                    complete &= known.len() == rows[0].dims()[0];
+                    if complete {
+                        take(rows, &known);
+                    }
+                })?;
+                if complete { Ok(()) } else { Err(unlabelled("a linear probe")) }
             }
+            Self::Loaded { loader, how, spent } => load(task, loader, how, spent, take),
         }
     }
 }
@@ -137,7 +151,7 @@ pub fn shuffled(layers: &[Tensor<2>], labels: &[u32], order: &[u32], batch: usiz
 }
 
 /// One epoch of a loader.
-fn live(task: &Task, loader: &mut Loader<Place>, how: &Extraction, spent: &mut (usize, f64, f64), take: &mut Take) -> Result<()> {
+fn load(task: &Task, loader: &mut Loader<Place>, how: &Extraction, spent: &mut (usize, f64, f64), take: &mut Take) -> Result<()> {
     let (started, waited) = (std::time::Instant::now(), loader.waited().as_secs_f64());
     loop {
         let Some(batch) = loader.next() else { return Err(Error::run("the loader ended before the epoch")) };
@@ -156,25 +170,7 @@ fn live(task: &Task, loader: &mut Loader<Place>, how: &Extraction, spent: &mut (
     Ok(())
 }
 
-/// All images of a source in order.
-fn walk(source: Arc<dyn Source>, how: &Extraction) -> Loader<Place> {
-    let (n, batch) = (source.len(), how.batch);
-    let item = |index: usize| Item { index: index as u32, streams: vec![Stream::new(0, Purpose::Probe, &[])] };
-    let jobs = (0..n).step_by(batch).map(move |from| {
-        let to = (from + batch).min(n);
-        Job { items: (from..to).map(item).collect(), payload: Place { ends: to == n } }
-    });
-    Loader::start(source, how.transform.clone(), how.loader, jobs)
-}
-
 /// The order of an epoch.
 pub fn order(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     Stream::new(seed, Purpose::Probe, &[epoch]).permutation(n)
-}
-
-/// Widths of the rows of `layers`.
-pub fn widths(encoder: &Frozen, how: &Extraction, layers: &[usize]) -> Vec<usize> {
-    let (height, width) = how.transform.size();
-    let rows = encoder.layer_rows(Tensor::zeros([1, 3, height, width], &how.device), layers);
-    rows.iter().map(|rows| rows.dims()[1]).collect()
 }

@@ -17,7 +17,7 @@ pub use config::{LinearConfig, Plan, Protocol};
 use self::feed::Feed;
 use self::probe::{Hits, Probe};
 use self::saved::Saved;
-use super::features::Extraction;
+use super::features::{Extraction, widths};
 use super::knn::check_layers;
 use super::labels::Labels;
 use crate::augment::Recipe;
@@ -43,7 +43,7 @@ pub struct Task<'a> {
     pub how: Extraction,
     /// Seed of shuffles, augmentation and initial weights.
     pub seed: u64,
-    /// Folder of the state to resume from; it is removed at the end.
+    /// Folder of the state to resume from. It stays until the results are safe: the caller removes it.
     pub state: std::path::PathBuf,
     /// What makes this evaluation the one whose state may be resumed.
     pub identity: serde_json::Value,
@@ -54,7 +54,8 @@ pub struct Task<'a> {
 pub struct Point {
     /// Completed epochs.
     pub epoch: u64,
-    /// Mean training loss over the epoch.
+    /// Mean training loss over the epoch; `null` where it is not a number.
+    #[serde(deserialize_with = "crate::train::events::number")]
     pub loss: f64,
     /// On the test split.
     pub top1: f64,
@@ -79,6 +80,11 @@ impl Course {
         *self.curve.last().expect("a finished probe has an epoch")
     }
 
+    /// Whether the loss of the last epoch is a number.
+    pub fn is_finite(&self) -> bool {
+        self.last().loss.is_finite()
+    }
+
     /// The first epoch with the highest test accuracy; stands beside the result, never for it, since it was chosen on the test split.
     pub fn best(&self) -> Point {
         let better = |a: Point, b: &Point| if b.top1 > a.top1 { *b } else { a };
@@ -99,10 +105,12 @@ pub struct Outcome {
     pub images_per_s: f64,
     /// Share of that time spent waiting for the loader.
     pub data_wait: f64,
-    /// Seconds of this call.
+    /// Images that could not be read.
+    pub broken: usize,
+    /// Seconds of all calls.
     pub wall_s: f64,
-    /// The part of them that went into the probes' own updates, where features were computed once.
-    pub probe_s: f64,
+    /// Seconds of the epochs of this call: updates and tests, and where features are not kept the encoder.
+    pub epochs_s: f64,
 }
 
 /// The state of all probes.
@@ -110,6 +118,8 @@ struct Running {
     probes: Vec<Probe>,
     courses: Vec<Course>,
     epoch: u64,
+    /// Seconds of earlier calls.
+    before_s: f64,
 }
 
 impl Task<'_> {
@@ -121,9 +131,10 @@ impl Task<'_> {
         let started = Instant::now();
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "a linear probe")?;
         check_layers(&self.plan.layers, self.encoder, "eval.linear.layer")?;
-        let widths = feed::widths(self.encoder, &self.how, &self.plan.layers);
+        let widths = widths(self.encoder, &self.how, &self.plan.layers);
         let mut running = self.start(&widths, labels.classes.len())?;
-        let mut test = Feed::fixed(self, &self.test, &widths, &self.how)?;
+        let how = Extraction { norm: self.norm(), ..self.how.clone() };
+        let mut test = Feed::fixed(self, &self.test, &widths, &how, false)?;
         let mut train = self.train_feed(&widths, running.epoch)?;
         let (mut saved_at, training) = (Instant::now(), Instant::now());
         while running.epoch < self.plan.epochs {
@@ -131,7 +142,7 @@ impl Task<'_> {
             tell(&running.courses);
             let stopping = stop.load(Ordering::SeqCst) && running.epoch < self.plan.epochs;
             if stopping || saved_at.elapsed() > SAVE_EVERY && running.epoch < self.plan.epochs {
-                self.save(&running)?;
+                self.save(&running, running.before_s + started.elapsed().as_secs_f64())?;
                 saved_at = Instant::now();
             }
             if stopping {
@@ -139,18 +150,16 @@ impl Task<'_> {
             }
         }
         let interrupted = (running.epoch < self.plan.epochs).then_some(running.epoch);
-        if interrupted.is_none() {
-            Saved::remove(&self.state)?;
-        }
-        let speed = train.speed();
+        let (speed, tested) = (train.speed(), test.speed());
         Ok(Outcome {
             courses: running.courses,
             interrupted,
-            cached: train.is_cached(),
+            cached: train.is_kept(),
             images_per_s: speed.images_per_s,
             data_wait: speed.data_wait,
-            wall_s: started.elapsed().as_secs_f64(),
-            probe_s: training.elapsed().as_secs_f64(),
+            broken: speed.broken + tested.broken,
+            wall_s: running.before_s + started.elapsed().as_secs_f64(),
+            epochs_s: training.elapsed().as_secs_f64(),
         })
     }
 
@@ -168,7 +177,7 @@ impl Task<'_> {
         let recipe = Recipe::new(self.plan.recipe, size, self.plan.crop_min_area, 1.0);
         let how = Extraction { transform: Arc::new(recipe), norm: self.norm(), ..self.how.clone() };
         if self.plan.is_fixed() && Feed::fits(self, &self.train, widths) {
-            return Feed::fixed(self, &self.train, widths, &how);
+            return Feed::fixed(self, &self.train, widths, &how, true);
         }
         Ok(Feed::shuffled(self, how, first))
     }
@@ -181,9 +190,10 @@ impl Task<'_> {
             probes: layers().map(init).collect(),
             courses: self.plan.layers.iter().flat_map(|&layer| course(layer)).collect(),
             epoch: 0,
+            before_s: 0.0,
         };
         let Some(saved) = Saved::read(&self.state, &self.identity)? else { return Ok(fresh) };
-        let mut running = Running { courses: saved.courses, epoch: saved.epoch, ..fresh };
+        let mut running = Running { courses: saved.courses, epoch: saved.epoch, before_s: saved.wall_s, ..fresh };
         for (at, probe) in running.probes.iter_mut().enumerate() {
             if !probe.restore(&saved.tensors, &format!("{at}."), saved.updates) {
                 return Err(Error::input(format!("the state in `{}` is damaged", self.state.display()))
@@ -193,10 +203,11 @@ impl Task<'_> {
         Ok(running)
     }
 
-    fn save(&self, running: &Running) -> Result<()> {
+    fn save(&self, running: &Running, wall_s: f64) -> Result<()> {
         let tensors = running.probes.iter().enumerate().flat_map(|(at, probe)| probe.state(&format!("{at}."))).collect();
         let updates = running.probes.first().map_or(0, Probe::updates);
-        Saved { epoch: running.epoch, updates, courses: running.courses.clone(), tensors }.write(&self.state, &self.identity)
+        Saved { epoch: running.epoch, updates, wall_s, courses: running.courses.clone(), tensors }
+            .write(&self.state, &self.identity)
     }
 
     fn epoch(&self, running: &mut Running, train: &mut Feed, test: &mut Feed, labels: &Labels) -> Result<()> {
@@ -227,7 +238,7 @@ impl Task<'_> {
 
     /// A rate that is too high may fail beside others that do not; if all fail, there is nothing to go on for.
     fn refuse_non_finite(&self, running: &Running) -> Result<()> {
-        if running.courses.iter().any(|course| course.last().loss.is_finite()) {
+        if running.courses.iter().any(Course::is_finite) {
             return Ok(());
         }
         Err(Error::run(format!("the loss of every probe is not finite in epoch {}", running.epoch))

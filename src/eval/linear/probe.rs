@@ -84,13 +84,20 @@ impl Probe {
     pub fn step(&mut self, x: Tensor<2>, labels: &Tensor<1, Int>, share: f64, plan: &Plan) {
         let (b, r, c) = (x.dims()[0], self.count(), self.classes);
         let log_p = log_softmax(self.logits(x.clone()), 2);
-        let truth: Tensor<3> = labels.clone().one_hot::<2>(c).float().reshape([b, 1, c]);
+        let truth: Tensor<3> = self.one_hot(labels);
         self.loss = self.loss.clone() - (log_p.clone() * truth.clone()).sum_dim(2).sum_dim(0).reshape([r]);
         self.seen += b;
         let dz = (log_p.exp() - truth).div_scalar(b as f64).reshape([b, r * c]);
         let rates = self.rates.clone().mul_scalar(share);
         self.weight.update(x.transpose().matmul(dz.clone()), &rates, plan);
         self.bias.update(dz.sum_dim(0), &rates, plan);
+    }
+
+    /// `[b, 1, c]`. Burn's own reads the labels back to check them, which would stall a GPU in every step.
+    fn one_hot(&self, labels: &Tensor<1, Int>) -> Tensor<3> {
+        let b = labels.dims()[0];
+        let classes = Tensor::<1, Int>::arange(0..self.classes as i64, &labels.device()).reshape([1, 1, self.classes]);
+        classes.expand([b, 1, self.classes]).equal(labels.clone().reshape([b, 1, 1]).expand([b, 1, self.classes])).float()
     }
 
     /// Mean loss per rate over the images since the last call.
@@ -101,7 +108,7 @@ impl Probe {
         sums.into_iter().map(|sum| f64::from(sum) / seen).collect()
     }
 
-    /// Counts what the probes get right. Of equal logits the smaller class comes first.
+    /// Counts what the probes get right. Of equal logits the smaller class comes first; a logit that is not a number is never right.
     ///
     /// # Shapes
     /// - `x` `[b, f]`, `labels` `[b]`
@@ -113,8 +120,9 @@ impl Probe {
         let device = logits.device();
         let smaller = Tensor::<1, Int>::arange(0..c as i64, &device).reshape([1, 1, c]).lower(label);
         let ahead = logits.clone().greater(own.clone().expand([b, r, c])).int();
-        let level = logits.equal(own.expand([b, r, c])).int() * smaller.int().expand([b, r, c]);
-        let rank = (ahead + level).sum_dim(2).reshape([b, r]);
+        let level = logits.equal(own.clone().expand([b, r, c])).int() * smaller.int().expand([b, r, c]);
+        let undefined = own.clone().not_equal(own).int().mul_scalar(c as i64 + 5);
+        let rank = ((ahead + level).sum_dim(2) + undefined).reshape([b, r]);
         let count = |below: i64| -> Vec<u64> {
             let hits = rank.clone().lower_elem(below).int().sum_dim(0).into_data();
             hits.iter::<i64>().map(|hits| hits as u64).collect()
@@ -323,7 +331,14 @@ mod tests {
         probe.weight.value = Tensor::from_data(TensorData::new(values, [2, 6]), &Device::flex());
         let x = rows([[1.0, 0.5], [0.5, 1.0], [-1.0, -1.0], [1.0, 1.0]]);
         assert_eq!(probe.hits(x.clone(), &labels([0, 1, 2, 0])), Hits { top1: vec![4, 2], top5: vec![4, 4] });
-        assert_eq!(probe.hits(x, &labels([1, 0, 0, 1])).top1, [0, 2]);
+        assert_eq!(probe.hits(x.clone(), &labels([1, 0, 0, 1])).top1, [0, 2]);
+        // Rate 0 has diverged.
+        probe.weight.value = probe
+            .weight
+            .value
+            .clone()
+            .mul(Tensor::from_data(TensorData::new(vec![f32::NAN, f32::NAN, f32::NAN, 1.0, 1.0, 1.0], [1, 6]), &Device::flex()));
+        assert_eq!(probe.hits(x, &labels([0, 0, 2, 0])), Hits { top1: vec![0, 3], top5: vec![0, 4] });
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Saved {
     pub epoch: u64,
     /// Updates made.
     pub updates: u64,
+    /// Seconds spent.
+    pub wall_s: f64,
     /// What was measured so far.
     pub courses: Vec<Course>,
     /// Weights and moments.
@@ -31,6 +33,7 @@ struct Head {
     identity: Value,
     epoch: u64,
     updates: u64,
+    wall_s: f64,
     courses: Vec<Course>,
 }
 
@@ -54,7 +57,7 @@ impl Saved {
             return Ok(None);
         }
         let tensors = read_tensors(&folder.join(TENSORS))?;
-        Ok(Some(Self { epoch: head.epoch, updates: head.updates, courses: head.courses, tensors }))
+        Ok(Some(Self { epoch: head.epoch, updates: head.updates, wall_s: head.wall_s, courses: head.courses, tensors }))
     }
 
     /// Writes the folder: a reader sees the previous state or this one.
@@ -67,7 +70,8 @@ impl Saved {
         }
         let scratch = files::scratch_dir(folder)?;
         write_tensors(&scratch.join(TENSORS), &self.tensors)?;
-        let head = Head { identity: identity.clone(), epoch: self.epoch, updates: self.updates, courses: self.courses };
+        let (epoch, updates, wall_s, courses) = (self.epoch, self.updates, self.wall_s, self.courses);
+        let head = Head { identity: identity.clone(), epoch, updates, wall_s, courses };
         let text = serde_json::to_vec(&head).map_err(|e| Error::run(format!("cannot write the state: {e}")))?;
         files::write_atomic(scratch.join(STATE), &text)?;
         files::replace_dir(&scratch, folder)

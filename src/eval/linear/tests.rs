@@ -28,6 +28,7 @@ fn task<'a>(encoder: &'a Frozen, plan: &str, state: &std::path::Path, workers: u
         device: burn::tensor::Device::flex(),
         ingest: KernelPath::Flex,
         batch: 16,
+        largest_tensor: None,
         loader: LoaderOptions { workers, prefetch: 3, max_broken: 0.0 },
     };
     Task {
@@ -62,8 +63,8 @@ fn an_interrupted_probe_goes_on_with_the_same_bits() {
     let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
     for (at, plan) in [AUGMENTED, FIXED].into_iter().enumerate() {
         let state = dir.path().join(format!("deep/{at}.state"));
-        let straight = run(&task(&encoder, plan, &state, 2), None);
-        assert!(straight.interrupted.is_none() && !state.exists());
+        let straight = run(&task(&encoder, plan, &dir.path().join("unused"), 2), None);
+        assert!(straight.interrupted.is_none());
         assert_eq!(straight.courses.len(), 4);
         assert!(straight.courses.iter().all(|course| course.curve.len() == 5));
         assert_eq!(straight.cached, plan == FIXED);
@@ -76,7 +77,7 @@ fn an_interrupted_probe_goes_on_with_the_same_bits() {
         assert_eq!(part.interrupted, Some(3), "it began anew, since the state is another's");
         let rest = run(&task(&encoder, plan, &state, 2), None);
         assert_eq!(rest.courses, straight.courses, "{plan}");
-        assert!(!state.exists());
+        assert!(rest.wall_s > part.wall_s, "the time of all calls counts");
     }
 }
 
@@ -85,7 +86,7 @@ fn features_that_are_not_kept_give_the_same_accuracies() {
     let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
     let (mut kept, mut live) = (task(&encoder, FIXED, dir.path(), 2), task(&encoder, UNKEPT, dir.path(), 2));
     (kept.plan.epochs, live.plan.epochs) = (30, 30);
-    assert_eq!(feed::widths(&encoder, &kept.how, &kept.plan.layers), [8 * 36, 64]);
+    assert_eq!(widths(&encoder, &kept.how, &kept.plan.layers), [8 * 36, 64]);
     let (a, b) = (run(&kept, None), run(&live, None));
     assert!(a.cached && !b.cached);
     // The same batches in the same order; a product of matrices may round differently for another number of rows.
@@ -153,4 +154,37 @@ fn a_converged_probe_is_that_of_scikit_learn() {
         let got = probe.take_loss()[0];
         assert!((got - loss).abs() < 1e-4, "{name}: loss {got}, scikit-learn {loss}");
     }
+}
+
+#[test]
+fn a_rate_that_diverges_is_not_the_result_and_does_not_end_the_others() {
+    let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
+    let plan = FIXED.replace("[0.01, 0.1]", "[0.01, 1e38]");
+    let outcome = run(&task(&encoder, &plan, &dir.path().join("a"), 2), None);
+    for courses in outcome.courses.chunks(2) {
+        let [good, bad] = courses else { unreachable!("two rates") };
+        assert!(good.is_finite() && !bad.is_finite());
+        assert!(bad.last().top1 == 0.0 && bad.last().top5 == 0.0, "{:?}", bad.last());
+    }
+    // Such a course survives the file of an interrupted evaluation.
+    let state = dir.path().join("b");
+    assert_eq!(run(&task(&encoder, &plan, &state, 2), Some(3)).interrupted, Some(3));
+    assert_eq!(run(&task(&encoder, &plan, &state, 2), None).courses[0], outcome.courses[0]);
+    let all = FIXED.replace("[0.01, 0.1]", "[1e38]");
+    let error = task(&encoder, &all, &dir.path().join("c"), 2).run(&AtomicBool::new(false), &mut |_| ()).unwrap_err();
+    assert!(error.message().contains("not finite") && error.hints()[0].contains("eval.linear.lr"), "{error}");
+}
+
+#[test]
+fn another_normalisation_reaches_both_splits() {
+    let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
+    let plan = |norm: &str| FIXED.replace("\"epochs\": 5", &format!("\"epochs\": 5, {norm}"));
+    let with = plan(r#""norm": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.4, 0.3]}"#);
+    let as_views = {
+        let mut task = task(&encoder, FIXED, &dir.path().join("a"), 2);
+        (task.how.norm.mean, task.how.norm.std) = ([0.1, 0.2, 0.3], [0.5, 0.4, 0.3]);
+        run(&task, None)
+    };
+    assert_eq!(run(&task(&encoder, &with, &dir.path().join("b"), 2), None).courses, as_views.courses);
+    assert_ne!(run(&task(&encoder, FIXED, &dir.path().join("c"), 2), None).courses, as_views.courses);
 }
