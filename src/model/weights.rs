@@ -220,7 +220,7 @@ fn listing(what: String, lines: Vec<String>) -> Error {
     if more > 0 { error.detail(format!("... and {more} more")) } else { error }
 }
 
-/// What [`write`] noted in the file; `None` for files of other programs.
+/// What [`write()`] noted in the file; `None` for files of other programs.
 ///
 /// # Errors
 /// The file cannot be read.
