@@ -63,7 +63,7 @@ fn everything_a_run_can_have_is_on_the_page() {
     let (page, said) = report(dir.path(), &runs, &["--figures", "figures"]);
     check_page(
         &page,
-        &["runs", "curves", "budget", "flatness", "maps", "preview", "classes", "results", "differences", "environment"],
+        &["runs", "curves", "budget", "layers", "flatness", "maps", "preview", "classes", "results", "differences", "environment"],
     );
     assert!(said.contains("report of 3 runs") && !said.contains("warning"), "{said}");
     for words in [
@@ -82,9 +82,15 @@ fn everything_a_run_can_have_is_on_the_page() {
     let mut files: Vec<String> =
         fs::read_dir(dir.path().join("figures")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    for name in
-        ["loss.svg", "flatness.svg", "rankme.svg", "curve-knn-unmix.svg", "classes-knn-unmix-l7.svg", "map-tsne-moco-im-20.svg"]
-    {
+    for name in [
+        "loss.svg",
+        "layers-linear-moco.svg",
+        "flatness.svg",
+        "rankme.svg",
+        "curve-knn-unmix.svg",
+        "classes-knn-unmix-l7.svg",
+        "map-tsne-moco-im-20.svg",
+    ] {
         assert!(files.iter().any(|file| file == name), "no {name} in {files:?}");
     }
     assert_eq!(files.len(), page.matches("<svg class=\"plot\"").count());
@@ -93,6 +99,11 @@ fn everything_a_run_can_have_is_on_the_page() {
         check_svg(&svg);
         assert!(svg.contains("xmlns=\"http://www.w3.org/2000/svg\"") && !svg.contains("var("), "{file}");
     }
+    let overview = &page[..page.find("id=\"curves\"").unwrap()];
+    assert!(
+        overview.contains("linear-moco, layer 6") && !overview.contains("linear-moco, layer 7"),
+        "the features stand for all layers"
+    );
     // The baseline is dotted, the mixtures are not.
     let loss = &page[page.find("<figure id=\"figure-loss\">").unwrap()..];
     let loss = &loss[..loss.find("</figure>").unwrap()];

@@ -7,6 +7,7 @@ mod differences;
 mod environment;
 mod flatness;
 mod html;
+mod layers;
 mod maps;
 mod overview;
 mod records;
@@ -44,6 +45,7 @@ pub fn page(paths: &[PathBuf]) -> Result<Page> {
         overview::section(&scene),
         curves::section(&scene),
         budget::section(&scene),
+        layers::section(&scene),
         flatness::section(&scene),
         maps::section(&scene),
         maps::previews(&scene),

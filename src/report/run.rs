@@ -113,6 +113,15 @@ impl Run {
         }
     }
 
+    /// Number of layers of the encoder, the embedding being the last, where the model is known.
+    pub fn layers(&self) -> Option<u64> {
+        match self.word("/model/name") {
+            "alexnet_half" => Some(8),
+            name if name.starts_with("resnet") => Some(7),
+            _ => None,
+        }
+    }
+
     /// The pre-training budget in epochs.
     pub fn epochs(&self) -> Option<f64> {
         self.key("/schedule/epochs").as_f64()

@@ -38,8 +38,7 @@ fn chart(records: &[(&Run, Look, &Record)]) -> Chart {
     Chart {
         name: "flatness".into(),
         title: "Sorted probabilities".into(),
-        caption: "Softmax over the dimensions of an image's embedding, sorted and averaged over images. A flatter line is a less confident \
-                  encoder."
+        caption: "Softmax over the pooled features of an image, sorted and averaged over images. A flatter line is a less confident encoder."
             .into(),
         x: Axis::new("rank", Spread::Log),
         y: Axis::new("mean probability", Spread::Log),

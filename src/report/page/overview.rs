@@ -1,8 +1,11 @@
 //! The runs at a glance.
 
+use std::collections::BTreeMap;
+
 use super::html::{Html, noted, paragraph, table};
 use super::section::{Scene, Section, digits, names, percent};
 use crate::report::run::Run;
+use crate::report::run::record::Record;
 use crate::train::sinks::duration;
 
 const HEAD: [&str; 12] = [
@@ -88,7 +91,15 @@ fn linear(run: &Run) -> Html {
     records(run, "linear")
 }
 
+/// The highest layer of each protocol but the embedding; the others are in the figures by layer and in the table of all results.
 fn records(run: &Run, kind: &str) -> Html {
-    let results: Html = run.of_kind(kind).map(|record| noted(percent(record.top1()), record.protocol()).within("div")).collect();
+    let mut of_protocol = BTreeMap::<String, Vec<&Record>>::new();
+    run.of_kind(kind).for_each(|record| of_protocol.entry(record.across_layers()).or_default().push(record));
+    let features = run.layers().map_or(u64::MAX, |layers| layers - 1);
+    let shown = of_protocol.into_values().filter_map(|mut records| {
+        records.sort_by_key(|record| record.layer());
+        records.iter().rev().find(|record| record.layer() <= Some(features)).or(records.last()).copied()
+    });
+    let results: Html = shown.map(|record| noted(percent(record.top1()), record.protocol()).within("div")).collect();
     if results.is_empty() { Html::text("–") } else { results }
 }

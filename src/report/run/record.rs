@@ -97,15 +97,32 @@ impl Record {
     pub fn protocol(&self) -> String {
         let mut words = vec![self.tag().to_owned()];
         words.extend(self.layer().map(|layer| format!("layer {layer}")));
+        words.extend(self.settings());
+        words.join(", ")
+    }
+
+    /// The same without the layer: one protocol, whatever part of the net it was applied to.
+    pub fn across_layers(&self) -> String {
+        let tag = if self.kind() == "knn" { "kNN" } else { self.tag() };
+        std::iter::once(tag.to_owned()).chain(self.settings()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The settings that tell protocols of one tag apart, and the data.
+    fn settings(&self) -> Vec<String> {
+        let mut words = Vec::new();
         if self.kind() == "knn" {
             words.extend(self.number("/protocol/k").or(self.number("/result/k")).map(|k| format!("k {k}")));
             words.extend(self.number("/protocol/temperature").map(|t| format!("T {t}")));
+        }
+        if self.tag().ends_with("-modified") {
+            words.extend(self.number("/protocol/epochs").map(|epochs| format!("{epochs} epochs")));
+            words.extend(self.value["protocol"]["recipe"].as_str().map(str::to_owned));
         }
         words.extend(self.number("/protocol/fraction").map(|share| format!("{} % of the labels", (share * 1e4).round() / 1e2)));
         if self.value["data"]["transfer"] == true {
             words.extend(self.value["data"]["test"].as_str().map(|data| format!("on {data}")));
         }
-        words.join(", ")
+        words
     }
 
     /// The protocol as part of a file's name.
@@ -141,6 +158,11 @@ mod tests {
         let full = record(json!({ "kind": "knn", "protocol": { "tag": "knn-unmix", "layer": 7, "k": 200, "temperature": 0.1 },
             "data": { "test": "stl 10", "transfer": true } }));
         assert_eq!(full.protocol(), "knn-unmix, layer 7, k 200, T 0.1, on stl 10");
+        assert_eq!(full.across_layers(), "kNN, k 200, T 0.1, on stl 10");
         assert_eq!(full.slug(), "knn-unmix-l7-stl-10");
+        let changed = record(json!({ "kind": "linear", "protocol": { "tag": "linear-moco-modified", "layer": 6, "epochs": 40,
+            "recipe": "center" } }));
+        assert_eq!(changed.protocol(), "linear-moco-modified, layer 6, 40 epochs, center");
+        assert_eq!(changed.across_layers(), "linear-moco-modified, 40 epochs, center");
     }
 }
