@@ -113,7 +113,7 @@ fn probes_learn_and_best_stands_beside_last() {
     }
 }
 
-/// What scikit-learn 1.7's LogisticRegression (C = 1 / (0.01 n), no intercept, a column of ones appended) makes of the features of the kNN
+/// What scikit-learn 1.9's LogisticRegression (C = 1 / (0.01 n), no intercept, a column of ones appended) makes of the features of the kNN
 /// fixtures: classes, its predictions for the queries, the mean loss over the bank.
 const SCIKIT_LEARN: [(&str, usize, &[i32], f64); 4] = [
     ("knn_0", 5, &[3, 4, 4, 3, 2, 4, 0, 2, 3, 4, 1, 0, 2, 3, 4, 4, 2], 0.479516),
