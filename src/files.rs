@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-pub use swap::{ScratchDir, recover_dir, replace_dir, scratch_dir};
+pub use swap::{ScratchDir, recover_dir, replace_dir, scratch_dir, standing_dir};
 
 /// Writes `bytes` so that a reader sees the old file or the new one, never a part: a scratch file beside the target is
 /// synced, then renamed over it. The scratch file is removed on failure. A target that is not a file, such as

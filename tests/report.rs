@@ -100,6 +100,9 @@ fn everything_a_run_can_have_is_on_the_page() {
         assert!(svg.contains("xmlns=\"http://www.w3.org/2000/svg\"") && !svg.contains("var("), "{file}");
     }
     let overview = &page[..page.find("id=\"curves\"").unwrap()];
+    assert!(page.contains("11.11\u{a0}%") && page.contains("at step 1<"), "the result of an earlier checkpoint is in the table");
+    let svg = fs::read_to_string(dir.path().join("figures/layers-linear-moco.svg")).unwrap();
+    assert!(!overview.contains("11.11") && !svg.contains("11.11"), "and nowhere else");
     assert!(
         overview.contains("linear-moco, layer 6") && !overview.contains("linear-moco, layer 7"),
         "the features stand for all layers"

@@ -81,6 +81,17 @@ pub fn recover_dir(to: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
+/// Where a reader finds the folder, without touching anything: another process may be replacing it right now. Between the two renames of
+/// [`replace_dir`], and after a crash there, that is the old folder.
+///
+/// # Errors
+/// The path names no folder.
+pub fn standing_dir(to: impl AsRef<Path>) -> Result<PathBuf> {
+    let to = to.as_ref();
+    let old = aside(to)?;
+    Ok(if !to.exists() && old.exists() { old } else { to.to_owned() })
+}
+
 /// First rename of [`replace_dir`]; whether there was a folder to move.
 fn set_aside(to: &Path) -> Result<bool> {
     settle(to)?;

@@ -137,9 +137,10 @@ impl Run {
         self.summary.pointer(pointer)?.as_f64()
     }
 
-    /// The records of a kind.
+    /// The records of a kind, of the latest checkpoint that was evaluated: those of earlier ones would make saw-teeth of every figure.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Record> {
-        self.records.iter().filter(move |record| record.kind() == kind)
+        let latest = self.records.iter().filter_map(Record::step).max();
+        self.records.iter().filter(move |record| record.kind() == kind && (record.step().is_none() || record.step() == latest))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use burn::tensor::TensorData;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -14,6 +15,9 @@ use crate::train::summary::{Best, Knn};
 
 const TENSORS: &str = "tensors.safetensors";
 const STATE: &str = "state.json";
+/// How often a checkpoint that is being replaced is read, and the time between.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 /// Raised when a reader of an older form could misread a newer one.
 const FORMAT: u32 = 1;
 
@@ -87,19 +91,31 @@ impl Checkpoint {
         files::replace_dir(&scratch, folder)
     }
 
-    /// Reads the folder.
+    /// Reads the folder and changes nothing there: the run may be in training, and replace it meanwhile.
     ///
     /// # Errors
     /// No checkpoint there, a damaged one, or one of a newer form.
     pub fn read(folder: &Path) -> Result<Self> {
-        let state = read_state(folder)?;
-        Ok(Self { state, tensors: read_tensors(&folder.join(TENSORS))? })
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let read = files::standing_dir(folder).and_then(|place| {
+                let state = read_state(&place)?;
+                Ok(Self { state, tensors: read_tensors(&place.join(TENSORS))? })
+            });
+            // Both files are of one checkpoint if none took its place while they were read.
+            let unchanged = |read: &Self| step_of(folder).is_ok_and(|step| step == read.state.step);
+            match read {
+                Ok(read) if unchanged(&read) || attempts == ATTEMPTS => return Ok(read),
+                Err(error) if attempts == ATTEMPTS => return Err(error),
+                _ => std::thread::sleep(PAUSE),
+            }
+        }
     }
 }
 
 /// Where the run of a checkpoint is.
 fn read_state(folder: &Path) -> Result<State> {
-    files::recover_dir(folder)?;
     let path = folder.join(STATE);
     let text = std::fs::read(&path)
         .map_err(|e| Error::io("read", &path, &e).hint("a run writes its first checkpoint at its first interval"))?;
@@ -117,7 +133,7 @@ fn read_state(folder: &Path) -> Result<State> {
 /// # Errors
 /// As [`Checkpoint::read`].
 pub fn step_of(folder: &Path) -> Result<u64> {
-    Ok(read_state(folder)?.step)
+    Ok(read_state(&files::standing_dir(folder)?)?.step)
 }
 
 /// Writes f32 tensors as safetensors.
@@ -161,6 +177,40 @@ pub fn read_tensors(path: &Path) -> Result<StateDict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let tensors = [("a".to_owned(), TensorData::new(vec![step as f32; 50_000], [50_000]))].into();
+        Checkpoint { state: State { step, ..State::start("moco") }, tensors }
+    }
+
+    #[test]
+    fn a_reader_of_a_run_in_training_gets_whole_checkpoints_and_disturbs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("checkpoint");
+        checkpoint(0).write(&folder).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (1..=40).try_for_each(|step| checkpoint(step).write(&folder)));
+            while !writer.is_finished() {
+                let read = Checkpoint::read(&folder).unwrap();
+                let values = read.tensors["a"].try_to_vec::<f32>().unwrap();
+                assert!(values.iter().all(|&value| value == read.state.step as f32), "step {}", read.state.step);
+            }
+            writer.join().unwrap().unwrap();
+        });
+        assert_eq!(Checkpoint::read(&folder).unwrap().state.step, 40);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_read_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("checkpoint");
+        checkpoint(3).write(&folder).unwrap();
+        std::fs::rename(&folder, dir.path().join("checkpoint.old")).unwrap();
+        std::fs::create_dir(dir.path().join("checkpoint.tmp-1")).unwrap();
+        assert_eq!((Checkpoint::read(&folder).unwrap().state.step, step_of(&folder).unwrap()), (3, 3));
+        assert!(dir.path().join("checkpoint.old").is_dir() && dir.path().join("checkpoint.tmp-1").is_dir() && !folder.exists());
+        assert!(Checkpoint::read(&dir.path().join("none")).unwrap_err().message().contains("state.json"));
+    }
 
     /// Written before runs were monitored.
     #[test]

@@ -186,6 +186,10 @@ fn evaluated(run: &Path, made: Made) {
     let mut noise = Noise(made.top1 as u64);
     let write = |name: &str, value: Value| write(&run.join("eval").join(name), &value);
     write("linear-moco-l6.json", linear(made));
+    let mut earlier = linear(made);
+    (earlier["name"], earlier["subject"]["step"]) = ("linear-moco-l6-earlier".into(), 1.into());
+    earlier["result"]["top1_last"] = 11.11.into();
+    write("linear-moco-l6-earlier.json", earlier);
     for layer in [2, 5, 7] {
         let mut other = linear(made);
         (other["name"], other["protocol"]["layer"]) = (format!("linear-moco-l{layer}").into(), layer.into());

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::subject::{Subject, SubjectArgs};
 use super::{flatness, knn, map};
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
+use crate::model::ModelName;
 use crate::train::checkpoint::step_of;
 
 /// What a report wants of every run.
@@ -15,8 +17,8 @@ const WANTED: [&str; 3] = ["knn", "flatness", "map"];
 /// Makes what is missing of the run's latest checkpoint. Returns what could not be made and why, one line each.
 pub fn complete(run: &Path, device: Option<&str>) -> Vec<String> {
     let failed = |what: &str, error: &Error| format!("{}: no {what}: {}", run.display(), error.message());
-    let missing = match step_of(&run.join("checkpoint")) {
-        Ok(step) => missing(&run.join("eval"), step),
+    let missing = match step_of(&run.join("checkpoint")).and_then(|step| Ok((step, crate::cli::run_config(run, &[])?))) {
+        Ok((step, config)) => missing(&run.join("eval"), step, &config),
         Err(error) => return vec![failed("evaluation", &error)],
     };
     if missing.is_empty() {
@@ -29,18 +31,28 @@ pub fn complete(run: &Path, device: Option<&str>) -> Vec<String> {
     }
 }
 
-/// The kinds of which there is no record at `step` on the run's own data.
-fn missing(folder: &Path, step: u64) -> Vec<&'static str> {
+/// The kinds of which there is no record at `step` on the run's own data, by the config's own settings.
+fn missing(folder: &Path, step: u64, config: &RunConfig) -> Vec<&'static str> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let records = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
     let records: Vec<Value> =
         records.filter_map(|path| std::fs::read(path).ok()).filter_map(|text| serde_json::from_slice(&text).ok()).collect();
-    let has = |kind: &str| {
-        records
-            .iter()
-            .any(|record| record["kind"] == kind && record["subject"]["step"] == step && record["data"]["transfer"] != true)
+    let last = if config.model.name == ModelName::AlexnetHalf { 8 } else { 7 };
+    let knn = &config.eval.knn;
+    let has = |kind: &str, layer: usize| {
+        records.iter().any(|record| {
+            let protocol = &record["protocol"];
+            let bank = record["data"]["train_images"].as_u64().unwrap_or(u64::MAX);
+            let same = kind != "knn" || protocol["k"] == (knn.k as u64).min(bank) && protocol["temperature"] == knn.temperature;
+            let own = record["subject"]["step"] == step && record["data"]["transfer"] != true;
+            record["kind"] == kind && own && same && protocol["layer"] == layer
+        })
     };
-    WANTED.into_iter().filter(|kind| !has(kind)).collect()
+    let made = |kind: &str| match kind {
+        "knn" => knn::default_layers(knn.layer, last, last).into_iter().all(|layer| has(kind, layer)),
+        _ => has(kind, last - 1),
+    };
+    WANTED.into_iter().filter(|kind| !made(kind)).collect()
 }
 
 fn make(subject: &Subject, kind: &str) -> Result<()> {

@@ -13,8 +13,8 @@ use crate::report::run::Run;
 struct Accuracy {
     run: String,
     look: Look,
-    /// Method, model and mixture: what is joined by a line.
-    group: [String; 3],
+    /// Method, model, mixture, and all else of the config but seed and length: what is joined by a line.
+    group: [String; 4],
     epochs: f64,
     top1: f64,
 }
@@ -54,7 +54,7 @@ fn collect(scene: &Scene, kind: &str) -> BTreeMap<String, Protocol> {
     for (run, look) in scene.iter() {
         let mut add = |protocol: String, slug: String, epochs: Option<f64>, top1: Option<f64>| {
             let Some((epochs, top1)) = epochs.zip(top1) else { return };
-            let group = [run.method().into(), run.model(), run.mixture().into()];
+            let group = [run.method().into(), run.model(), run.mixture().into(), experiment(run)];
             let entry = protocols.entry(protocol).or_insert_with(|| Protocol { slug, kind: kind.into(), results: Vec::new() });
             entry.results.push(Accuracy { run: run.name.clone(), look, group, epochs, top1 });
         };
@@ -70,11 +70,22 @@ fn collect(scene: &Scene, kind: &str) -> BTreeMap<String, Protocol> {
     protocols
 }
 
+/// The config without what runs of one line may differ in: seed, length, and where they ran.
+fn experiment(run: &Run) -> String {
+    const FREE: [&str; 7] = ["seed", "schedule.epochs", "resume", "device", "data.source.root", "data.workers", "data.prefetch"];
+    let mut keys = super::differences::config(run);
+    keys.retain(|key, _| {
+        !FREE.contains(&key.as_str()) && !["eval.", "log.", "checkpoint."].iter().any(|part| key.starts_with(part))
+    });
+    format!("{keys:?}")
+}
+
 /// What the summary says of its kNN.
 fn summary_protocol(run: &Run) -> (String, String) {
     let number = |key: &str| run.result(&format!("/knn/{key}")).unwrap_or(f64::NAN);
     let (layer, k, t) = (number("layer"), number("k"), number("temperature"));
-    (format!("knn of the summary, layer {layer}, k {k}, T {t}"), format!("knn-l{layer}"))
+    let [bank, queries] = [number("bank"), number("queries")];
+    (format!("knn of the summary, layer {layer}, k {k}, T {t}, {bank} + {queries} images"), format!("knn-l{layer}"))
 }
 
 fn figures(protocols: &BTreeMap<String, Protocol>) -> Vec<Figure> {
@@ -83,7 +94,7 @@ fn figures(protocols: &BTreeMap<String, Protocol>) -> Vec<Figure> {
 
 impl Protocol {
     fn figure(&self, name: &str) -> Option<Figure> {
-        let mut groups: Vec<&[String; 3]> = self.results.iter().map(|result| &result.group).collect();
+        let mut groups: Vec<&[String; 4]> = self.results.iter().map(|result| &result.group).collect();
         groups.sort();
         groups.dedup();
         let series: Vec<Series> = groups.into_iter().map(|group| self.line(group)).collect();
@@ -103,7 +114,7 @@ impl Protocol {
     }
 
     /// The mean over the runs of each budget, and the runs themselves.
-    fn line(&self, group: &[String; 3]) -> Series {
+    fn line(&self, group: &[String; 4]) -> Series {
         let mut results: Vec<&Accuracy> = self.results.iter().filter(|result| result.group == *group).collect();
         results.sort_by(|a, b| a.epochs.total_cmp(&b.epochs));
         let mean = |same: &[&Accuracy]| same.iter().map(|result| result.top1).sum::<f64>() / same.len() as f64;
@@ -113,6 +124,6 @@ impl Protocol {
             text: format!("{}, {} epochs: {}", result.run, result.epochs, percent(Some(result.top1))),
         };
         let marks = results.iter().map(mark).collect();
-        Series { name: group.join(", "), look: results[0].look, line, marks }
+        Series { name: group[..3].join(", "), look: results[0].look, line, marks }
     }
 }

@@ -14,13 +14,13 @@ const AT_MOST: usize = 50;
 /// A dot plot for each protocol: what a class gains or loses between runs.
 pub fn section(scene: &Scene) -> Section {
     let mut section = Section::new("classes", "kNN by class");
-    let mut protocols = BTreeMap::<String, Vec<(String, Look, &Record)>>::new();
+    let mut protocols = BTreeMap::<(String, Vec<String>), Vec<(String, Look, &Record)>>::new();
     for (run, look) in scene.iter() {
         for record in run.of_kind("knn").filter(|record| !record.numbers("per_class").is_empty()) {
-            protocols.entry(record.protocol()).or_default().push((run.name.clone(), look, record));
+            protocols.entry((record.protocol(), record.words("classes"))).or_default().push((run.name.clone(), look, record));
         }
     }
-    section.figures(protocols.iter().filter_map(|(protocol, records)| figure(protocol, records)));
+    section.figures(protocols.iter().filter_map(|((protocol, _), records)| figure(protocol, records)));
     if section.body.is_empty() && scene.runs.iter().any(|run| run.of_kind("knn").next().is_some()) {
         section.push(paragraph("The kNN records have no accuracies by class: the images have no names of classes."));
     }

@@ -30,7 +30,7 @@ const TRAINING: [Curve; 5] = [
     Curve { name: "loss", title: "Loss", y: "mean over the epoch", event: "epoch", key: "loss", percent: false, zero: false,
         caption: "Training loss. Losses of different methods or mixtures are not comparable." },
     Curve { name: "positive", title: "Probability of the positive", y: "mean over the epoch, %", event: "epoch", key: "positive_prob",
-        percent: true, zero: true, caption: "Softmax probability that a query gives to its own key." },
+        percent: true, zero: true, caption: "Softmax probability that a query gives to its own key; with another number of negatives it is another quantity." },
     Curve { name: "learning-rate", title: "Learning rate", y: "of the last step of the epoch", event: "epoch", key: "lr",
         percent: false, zero: true, caption: "Learning rate." },
     Curve { name: "speed", title: "Speed", y: "images/s", event: "epoch", key: "images_per_s", percent: false, zero: true,
@@ -96,7 +96,11 @@ fn chart(scene: &Scene, [name, title, caption]: [&str; 3], x: Axis, y: Axis, lin
 }
 
 fn by_step(scene: &Scene) -> Option<Figure> {
-    let words = ["loss-steps", "Loss by step", "Training loss of the logged steps."];
+    let words = [
+        "loss-steps",
+        "Loss by step",
+        "Training loss of the logged steps. Losses of different methods or mixtures are not comparable.",
+    ];
     let (x, y) = (Axis::new("step", Spread::Whole), Axis::new("of the step", Spread::Linear));
     chart(scene, words, x, y, |run| run.metrics.curve("step", "step", "loss")).draw()
 }

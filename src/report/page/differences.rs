@@ -30,7 +30,7 @@ pub fn section(scene: &Scene) -> Section {
 }
 
 /// What makes an experiment, by dotted key.
-fn config(run: &Run) -> BTreeMap<String, String> {
+pub fn config(run: &Run) -> BTreeMap<String, String> {
     let mut pairs = Vec::new();
     for (key, value) in run.config.as_object().into_iter().flatten() {
         if !["about", "run", "out"].contains(&key.as_str()) {

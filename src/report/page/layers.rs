@@ -33,8 +33,10 @@ fn figure(protocol: &str, runs: &[(&Run, Look, Vec<&Record>)], axis: &str) -> Op
     if series.iter().all(|series| series.line.len() < 2) {
         return None;
     }
+    // The words of the protocol have its data and settings too; a file needs a short name.
+    let name = protocol.split(',').next().unwrap_or_default();
     let chart = Chart {
-        name: format!("layers-{}", slug(protocol)),
+        name: format!("layers-{}", slug(name)),
         title: "Accuracy by layer".into(),
         caption: format!(
             "Top-1 accuracy of each layer, protocol {protocol}. The last layer is the embedding, the one before it the features."

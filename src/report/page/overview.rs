@@ -30,7 +30,7 @@ pub fn section(scene: &Scene) -> Section {
     let unfinished: Vec<&Run> = scene.runs.iter().filter(|run| run.summary.is_null()).collect();
     if !unfinished.is_empty() {
         section.push(paragraph(format!(
-            "Not finished, or without a summary.json: {}. Their numbers are those of the last epoch.",
+            "Not finished, or without a summary.json: {}. Speed and waiting are those of their last epoch, the time is that of all epochs so far.",
             names(&unfinished)
         )));
     }
@@ -82,9 +82,14 @@ fn knn(run: &Run) -> Html {
     if let Some(top1) = number("top1") {
         let words = [("layer", "layer"), ("k", "k"), ("temperature", "T")];
         let words = words.map(|(key, word)| number(key).map(|value| format!("{word}\u{a0}{value}")));
-        return noted(percent(Some(top1)), words.into_iter().flatten().collect::<Vec<_>>().join(", "));
+        let images = number("bank").zip(number("queries")).map(|(bank, queries)| format!("{bank} + {queries} images"));
+        return noted(percent(Some(top1)), words.into_iter().flatten().chain(images).collect::<Vec<_>>().join(", "));
     }
-    records(run, "knn")
+    let event = run.metrics.of("knn").next_back().filter(|_| run.of_kind("knn").next().is_none());
+    match event.and_then(|event| Some((event["top1"].as_f64()?, event["epoch"].as_u64()?, event["protocol"].as_str()?))) {
+        Some((top1, epoch, protocol)) => noted(percent(Some(100.0 * top1)), format!("{protocol}, after epoch {epoch}")),
+        None => records(run, "knn"),
+    }
 }
 
 fn linear(run: &Run) -> Html {
@@ -94,7 +99,8 @@ fn linear(run: &Run) -> Html {
 /// The highest layer of each protocol but the embedding; the others are in the figures by layer and in the table of all results.
 fn records(run: &Run, kind: &str) -> Html {
     let mut of_protocol = BTreeMap::<String, Vec<&Record>>::new();
-    run.of_kind(kind).for_each(|record| of_protocol.entry(record.across_layers()).or_default().push(record));
+    let accuracies = run.of_kind(kind).filter(|record| record.top1().is_some());
+    accuracies.for_each(|record| of_protocol.entry(record.across_layers()).or_default().push(record));
     let features = run.layers().map_or(u64::MAX, |layers| layers - 1);
     let shown = of_protocol.into_values().filter_map(|mut records| {
         records.sort_by_key(|record| record.layer());

@@ -24,7 +24,7 @@ pub fn section(scene: &Scene) -> Section {
     } else {
         section.push(table("All results", &["Run", "Evaluation", "Result", "Training / test images", "Made by"], rows));
         section.push(Html::text("Protocols in full").within("h3"));
-        section.push(records.map(|(run, record)| details(run, record)).collect());
+        section.push(protocols(&records.collect::<Vec<_>>()));
     }
     section
 }
@@ -38,11 +38,20 @@ fn row(run: &Run, record: &Record) -> Vec<Html> {
     let made = format!("{} {}", word("/program"), word("/commit"));
     vec![
         Html::text(&run.name),
-        noted(record.name(), record.protocol()),
+        noted(record.name(), step(run, record)),
         result(record),
         Html::text(if record.value["data"].is_object() { data } else { "–".into() }),
         noted(made.trim(), format!("{} {}", word("/device"), word("/date")).trim()),
     ]
+}
+
+/// The protocol, and of an earlier checkpoint than the latest its step.
+fn step(run: &Run, record: &Record) -> String {
+    let latest = run.records.iter().filter_map(Record::step).max();
+    match record.step().filter(|_| record.step() < latest) {
+        Some(step) => format!("{}, at step {step}", record.protocol()),
+        None => record.protocol(),
+    }
 }
 
 /// The main numbers of a record.
@@ -68,25 +77,48 @@ fn result(record: &Record) -> Html {
     lines.into_iter().map(|line| Html::text(line).within("div class=\"line\"")).collect()
 }
 
-/// Protocol, subject and data in full, and the learning rates that were tried.
-fn details(run: &Run, record: &Record) -> Html {
-    let mut pairs = Vec::new();
-    for part in ["protocol", "subject", "data", "wall_s"] {
-        flatten(part, &record.value[part], &mut pairs);
+/// Every distinct protocol in full, with the results made by it and the learning rates that were tried.
+fn protocols(records: &[(&Run, &Record)]) -> Html {
+    let mut distinct: Vec<(Value, Vec<&(&Run, &Record)>)> = Vec::new();
+    for entry in records {
+        let mut protocol = entry.1.value["protocol"].clone();
+        if let Some(table) = protocol.as_object_mut() {
+            table.shift_remove("layer");
+        }
+        match distinct.iter_mut().find(|(known, _)| *known == protocol) {
+            Some((_, entries)) => entries.push(entry),
+            None => distinct.push((protocol, vec![entry])),
+        }
     }
-    let list = definitions(pairs.into_iter().map(|(key, value)| (key, Html::text(value))));
-    let summary = Html::text(format!("{}: {}", run.name, record.protocol())).within("summary");
-    summary.and(list).and(rates(record)).within("details")
+    distinct.iter().map(|(protocol, entries)| block(protocol, entries)).collect()
 }
 
-fn rates(record: &Record) -> Html {
-    let Some(rates) = record.value["result"]["rates"].as_array().filter(|rates| rates.len() > 1) else { return Html::default() };
-    let row = |rate: &Value| {
-        let number = |key: &str| rate[key].as_f64();
-        let lr = number("lr").map_or_else(|| "–".into(), |lr| lr.to_string());
-        vec![Html::text(lr), Html::text(percent(number("top1_last"))), Html::text(percent(number("top1_best")))]
-    };
-    table("Learning rates", &["Learning rate", "Last", "Best"], rates.iter().map(row))
+fn block(protocol: &Value, entries: &[&(&Run, &Record)]) -> Html {
+    let mut pairs = Vec::new();
+    flatten("protocol", protocol, &mut pairs);
+    let list = definitions(pairs.into_iter().map(|(key, value)| (key, Html::text(value))));
+    let (first, count) = (entries[0].1, entries.len());
+    let results = if count == 1 { "1 result".to_owned() } else { format!("{count} results") };
+    let summary = Html::text(format!("{} ({results})", first.across_layers())).within("summary");
+    let head = ["Run", "Layer", "Step", "Seed", "Weights", "Seconds", "Learning rates, last top-1"];
+    summary.and(list).and(table("Results of this protocol", &head, entries.iter().map(|entry| made(entry)))).within("details")
+}
+
+/// Whose result it is, and what the rates that were tried gave.
+fn made((run, record): &(&Run, &Record)) -> Vec<Html> {
+    let word = |pointer: &str| Html::text(record.value.pointer(pointer).filter(|v| !v.is_null()).map_or_else(|| "–".into(), plain));
+    let rate = |rate: &Value| format!("{}: {}", rate["lr"], percent(rate["top1_last"].as_f64()));
+    let rates = record.value["result"]["rates"].as_array().filter(|rates| rates.len() > 1);
+    let rates = rates.map_or_else(String::new, |rates| rates.iter().map(rate).collect::<Vec<_>>().join(", "));
+    vec![
+        Html::text(&run.name),
+        word("/protocol/layer"),
+        word("/subject/step"),
+        word("/subject/seed"),
+        word("/subject/digest"),
+        Html::text(record.number("/wall_s").map_or_else(|| "–".into(), |seconds| digits(seconds, 3))),
+        Html::text(rates),
+    ]
 }
 
 /// Accuracy of the linear probes over their epochs, a chart for each protocol.

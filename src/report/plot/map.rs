@@ -9,7 +9,9 @@ use super::look::Look;
 /// More points than this are not drawn: the figure would get slow, and no fuller.
 const AT_MOST: usize = 4_000;
 /// Classes of which the names are written into the figure and below it.
-const NAMED: usize = 40;
+const NAMED: usize = 20;
+/// Fewer points of a class would be hidden by its name.
+const LEAST_NAMED: usize = 10;
 /// Edge of the plot area.
 const EDGE: f64 = WIDTH - 8.0;
 const TOP: f64 = 40.0;
@@ -59,7 +61,8 @@ impl Map {
             let name = escape(&self.class_name(*class));
             let _ = writeln!(body, "<path class=\"point {}\" d=\"{path}\"><title>{name}</title></path>", look.css());
         }
-        if classes.len() > 1 && classes.len() <= NAMED / 2 {
+        let enough = |class: &usize| places.iter().filter(|(index, ..)| self.class(*index) == *class).count() >= LEAST_NAMED;
+        if classes.len() > 1 && classes.len() <= NAMED && classes.iter().all(enough) {
             self.names(&mut body, &places, &classes);
         }
         let entries: Vec<(Look, String)> = classes.iter().map(|class| (Look::class(*class), self.class_name(*class))).collect();
@@ -147,7 +150,7 @@ impl Map {
             let half = text_width(name) * 0.56 + 4.0;
             *x = x.clamp(half, WIDTH - half);
             for (bx, by, other) in before.iter() {
-                let meets = (*bx - *x).abs() < half + text_width(other) / 2.0 && (*by - *y).abs() < 12.0;
+                let meets = (*bx - *x).abs() < half + text_width(other) * 0.56 + 4.0 && (*by - *y).abs() < 12.0;
                 *y = if meets { by + 12.0 } else { *y };
             }
             text(out, "halo", [*x, *y], name);

@@ -59,7 +59,7 @@ impl Scale {
         let (low, high) = if high / low < 1.2 { (low / 2.0, high * 2.0) } else { (low, high) };
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let decades = (last - first).max(1) as usize;
-        let parts: &[f64] = if high / low < 10.0 * count as f64 / 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let parts: &[f64] = if high / low <= 1000.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let stride = decades.div_ceil(count.max(1));
         let ticks = (first..=last).filter(|power| power.rem_euclid(stride as i32) == 0);
         let ticks = ticks.flat_map(|power| parts.iter().map(move |part| part * 10f64.powi(power)));

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// Numbers beyond this are not drawn: their differences overflow.
+pub const DRAWABLE: f64 = 1e100;
+
 /// The events of a run, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -39,7 +42,8 @@ impl Metrics {
 
 /// As [`Metrics::curve`], of any events.
 pub fn points<'a>(events: impl Iterator<Item = &'a Value>, x: &str, y: &str) -> Vec<(f64, f64)> {
-    let number = |value: &Value| value.as_f64().or(value.is_null().then_some(f64::NAN));
+    let drawn = |number: f64| if number.abs() < DRAWABLE { number } else { f64::NAN };
+    let number = |value: &Value| value.as_f64().map(drawn).or(value.is_null().then_some(f64::NAN));
     let point = |event: &Value| Some((event.get(x)?.as_f64()?, number(event.get(y)?)?));
     let mut points: Vec<(f64, f64)> = events.filter_map(point).collect();
     points.reverse();
@@ -63,6 +67,8 @@ mod tests {
         let curve = metrics.curve("epoch", "epoch", "loss");
         assert_eq!(metrics.damaged, 2);
         assert!(curve.len() == 2 && curve[0] == (1.0, 3.0) && curve[1].1.is_nan(), "{curve:?}");
+        let huge = Metrics::parse(b"{\"event\":\"epoch\",\"epoch\":1,\"loss\":1e308}\n").curve("epoch", "epoch", "loss");
+        assert!(huge[0].1.is_nan(), "{huge:?}");
         assert!(Metrics::parse(b"").curve("epoch", "epoch", "loss").is_empty());
     }
 }

@@ -64,6 +64,11 @@ impl Record {
         self.value["protocol"]["layer"].as_u64()
     }
 
+    /// The step of pre-training that was evaluated.
+    pub fn step(&self) -> Option<u64> {
+        self.value["subject"]["step"].as_u64()
+    }
+
     /// A number of it.
     pub fn number(&self, pointer: &str) -> Option<f64> {
         self.value.pointer(pointer)?.as_f64()
@@ -72,13 +77,12 @@ impl Record {
     /// Numbers of the result; what is no number becomes NaN.
     pub fn numbers(&self, key: &str) -> Vec<f64> {
         let list = self.value["result"][key].as_array().map_or(&[][..], Vec::as_slice);
-        list.iter().map(|value| value.as_f64().unwrap_or(f64::NAN)).collect()
+        list.iter().map(number).collect()
     }
 
     /// Points of the result.
     pub fn points(&self, key: &str) -> Vec<(f64, f64)> {
         let list = self.value["result"][key].as_array().map_or(&[][..], Vec::as_slice);
-        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
         list.iter().map(|point| (number(&point[0]), number(&point[1]))).collect()
     }
 
@@ -93,7 +97,7 @@ impl Record {
         ["/result/top1", "/result/top1_last"].into_iter().find_map(|pointer| self.number(pointer))
     }
 
-    /// What must be equal for two results to be comparable: tag, layer, share of labels, training and test images.
+    /// The protocol in words: tag, layer, the settings that tell protocols of one tag apart, numbers of training and test images.
     pub fn protocol(&self) -> String {
         let mut words = vec![self.tag().to_owned()];
         words.extend(self.layer().map(|layer| format!("layer {layer}")));
@@ -117,12 +121,26 @@ impl Record {
         if self.tag().ends_with("-modified") {
             words.extend(self.number("/protocol/epochs").map(|epochs| format!("{epochs} epochs")));
             words.extend(self.value["protocol"]["recipe"].as_str().map(str::to_owned));
+            words.push(format!("settings {:04x}", self.settings_hash()));
         }
         words.extend(self.number("/protocol/fraction").map(|share| format!("{} % of the labels", (share * 1e4).round() / 1e2)));
         if self.value["data"]["transfer"] == true {
             words.extend(self.value["data"]["test"].as_str().map(|data| format!("on {data}")));
         }
+        if let (Some(train), Some(test)) = (self.number("/data/train_images"), self.number("/data/test_images")) {
+            words.push(format!("{train} + {test} images"));
+        }
         words
+    }
+
+    /// Four digits that stand for all settings of the protocol but layer and seed.
+    fn settings_hash(&self) -> u16 {
+        let mut protocol = self.value["protocol"].clone();
+        if let Some(table) = protocol.as_object_mut() {
+            ["layer", "seed", "views"].iter().for_each(|key| drop(table.shift_remove(*key)));
+        }
+        let hash = protocol.to_string().bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        (hash >> 16) as u16 ^ hash as u16
     }
 
     /// The protocol as part of a file's name.
@@ -133,6 +151,11 @@ impl Record {
         let data = if data["transfer"] == true { data["test"].as_str() } else { None };
         super::super::plot::figure::slug(&format!("{tag}{layer} {}", data.unwrap_or_default()))
     }
+}
+
+/// A number that can be drawn; NaN for all else.
+fn number(value: &Value) -> f64 {
+    value.as_f64().filter(|number| number.abs() < super::metrics::DRAWABLE).unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -162,7 +185,18 @@ mod tests {
         assert_eq!(full.slug(), "knn-unmix-l7-stl-10");
         let changed = record(json!({ "kind": "linear", "protocol": { "tag": "linear-moco-modified", "layer": 6, "epochs": 40,
             "recipe": "center" } }));
-        assert_eq!(changed.protocol(), "linear-moco-modified, layer 6, 40 epochs, center");
-        assert_eq!(changed.across_layers(), "linear-moco-modified, 40 epochs, center");
+        let words = changed.protocol();
+        assert!(words.starts_with("linear-moco-modified, layer 6, 40 epochs, center, settings "), "{words}");
+        let of = |key: &str, value: Value| {
+            let mut other = changed.value.clone();
+            other["protocol"][key] = value;
+            record(other).across_layers()
+        };
+        assert_eq!(of("layer", json!(2)), changed.across_layers());
+        assert_ne!(of("batch", json!(32)), changed.across_layers(), "another setting is another protocol");
+        let counted = record(json!({ "kind": "knn", "data": { "train_images": 50, "test_images": 10 } }));
+        assert_eq!(counted.protocol(), "knn, 50 + 10 images");
+        let huge = record(json!({ "kind": "map", "result": { "pca": [[1e308, 2.0]], "mean_sorted": [1e200, 1.0] } }));
+        assert!(huge.points("pca")[0].0.is_nan() && huge.numbers("mean_sorted")[0].is_nan());
     }
 }
