@@ -245,6 +245,7 @@ fn what_cannot_be_evaluated_is_refused() {
     refuse(&mut at(&["linear", "--run", "run", "--layer", "8"]), "has layers 1 to 7", "7 is the embedding");
     refuse(&mut at(&["knn", "--run", "run", "--layer", "0"]), "has layers 1 to 7", "7 is the embedding");
     refuse(&mut at(&["linear", "--run", "run", "--layer", "9"]), "`eval.linear.layer` is [9]", "config schema");
+    refuse(&mut at(&["features", "--run", "run", "--features", "f", "--out", "o"]), "this writes none", "--features");
     refuse(&mut at(&["finetune", "--run", "run", "--labels", "some"]), "no share", "1%");
     refuse(&mut at(&["finetune", "--run", "run", "--labels", "0"]), "`eval.finetune.fraction` is 0", "schema");
     refuse(&mut at(&["knn", "--run", "run", "--data", "cifar11=/x"]), "no data set: `cifar11`", "cifar10");

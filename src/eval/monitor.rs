@@ -10,7 +10,6 @@ use super::features::Extraction;
 use super::measures::{Rows, alignment, feature_std, rankme, uniformity};
 use crate::data::{Item, Job, Loader, Source, Transform, epoch_order};
 use crate::error::Result;
-use crate::kernel::{Ingest, ingest};
 use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
 
@@ -144,13 +143,11 @@ fn views<const V: usize>(
     let item = move |index| Item { index, streams: streams(index).into() };
     let jobs = batches.into_iter().map(move |batch| Job { items: batch.into_iter().map(&item).collect(), payload: () });
     let mut loader = Loader::start(source.clone(), how.transform.clone(), how.loader, jobs);
-    let (height, width) = how.transform.size();
     let mut rows: [(Vec<_>, Vec<_>); V] = std::array::from_fn(|_| Default::default());
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        let bytes = Ingest::new([batch.index.len(), height, width], how.norm);
         for ((features, embeddings), view) in rows.iter_mut().zip(&batch.views) {
-            let rows = encoder.rows(ingest(view, &bytes, &how.device, how.ingest));
+            let rows = encoder.rows(how.images(view));
             features.push(rows.features);
             embeddings.push(rows.embedding);
         }

@@ -15,8 +15,9 @@ use crate::train::summary::{Best, Knn};
 
 const TENSORS: &str = "tensors.safetensors";
 const STATE: &str = "state.json";
-/// How often a checkpoint that is being replaced is read, and the time between.
-const ATTEMPTS: usize = 5;
+/// How often a checkpoint is read that is away for a moment, or is replaced while it is read, and the time between.
+const AWAY: usize = 5;
+const REPLACED: usize = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Raised when a reader of an older form could misread a newer one.
 const FORMAT: u32 = 1;
@@ -106,8 +107,12 @@ impl Checkpoint {
             // Both files are of one checkpoint if none took its place while they were read.
             let unchanged = |read: &Self| step_of(folder).is_ok_and(|step| step == read.state.step);
             match read {
-                Ok(read) if unchanged(&read) || attempts == ATTEMPTS => return Ok(read),
-                Err(error) if attempts == ATTEMPTS => return Err(error),
+                Ok(read) if unchanged(&read) => return Ok(read),
+                Err(error) if attempts >= AWAY => return Err(error),
+                Ok(_) if attempts >= REPLACED => {
+                    return Err(Error::run(format!("`{}` is replaced faster than it can be read", folder.display()))
+                        .hint("wait for the run's end, or save less often (`checkpoint.every_steps`)"));
+                }
                 _ => std::thread::sleep(PAUSE),
             }
         }

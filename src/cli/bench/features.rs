@@ -34,6 +34,7 @@ impl FeaturesBench {
         if self.rounds == 0 || !(self.seconds > 0.0 && self.seconds.is_finite()) {
             return Err(Error::input("--rounds must be at least 1 and --seconds above 0"));
         }
+        self.subject.refuse_out("leave it away: what is measured is printed")?;
         let subject = self.subject.open(&[])?;
         let (how, layers) = (subject.extraction(), [subject.encoder.layers() - 1]);
         let n = how.batch.min(subject.train.len());

@@ -32,6 +32,7 @@ pub struct WriteFeatures {
 impl WriteFeatures {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
+        self.subject.refuse_out("name the file to write with --features FILE")?;
         let subject = self.subject.open(&[])?;
         let layer = self.layer.unwrap_or(subject.encoder.layers() - 1);
         check_layers(&[layer], &subject.encoder, "layer")?;

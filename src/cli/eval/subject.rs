@@ -71,6 +71,17 @@ impl SubjectArgs {
         Self { run: Some(run.to_owned()), weights: None, config: None, data: None, set: Vec::new(), device, out: None, json: false }
     }
 
+    /// Refuses `--out` where nothing is written there.
+    ///
+    /// # Errors
+    /// It was given.
+    pub fn refuse_out(&self, hint: &str) -> Result<()> {
+        match &self.out {
+            None => Ok(()),
+            Some(_) => Err(Error::input("--out names a folder of results, and this writes none").hint(hint)),
+        }
+    }
+
     /// The same with a setting that the command line cannot override.
     pub fn forced(&self, setting: &str) -> Self {
         let mut args = self.clone();

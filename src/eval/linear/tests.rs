@@ -89,7 +89,8 @@ fn features_that_are_not_kept_give_the_same_accuracies() {
     assert_eq!(widths(&encoder, &kept.how, &kept.plan.layers), [8 * 36, 64]);
     let (a, b) = (run(&kept, None), run(&live, None));
     assert!(a.cached && !b.cached);
-    // The same batches in the same order; a product of matrices may round differently for another number of rows.
+    // The same batches in the same order; a product of matrices may round differently for another number of rows, which may move one of the
+    // 35 test images (2.9 %).
     for (a, b) in a.courses.iter().zip(&b.courses) {
         for (a, b) in a.curve.iter().zip(&b.curve) {
             assert!((a.loss - b.loss).abs() < 1e-3 * a.loss.max(1.0) && (a.top1 - b.top1).abs() < 3.0, "{a:?} {b:?}");
