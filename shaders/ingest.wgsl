@@ -2,7 +2,7 @@
 //
 // binding  buffer                                       unit
 // 0        words     of u32                             four bytes each, [n, 3, h, w] or [n, h, w, 3]
-// 1        constants [18] of f32                        Constants in src/kernel/colour.rs: 3 rows of 4, 3 gains, 3 shifts
+// 1        constants [18] of f32                        Constants in src/colour.rs: 3 rows of 4, 3 gains, 3 shifts
 // 2        images    [n, 3, h, w] of Stored             normalised values, row-major
 // 3        info      Info                               sizes
 //
@@ -14,7 +14,7 @@ alias Stored = {{ stored }};
 alias Value = {{ value }};
 const WORKGROUP: u32 = {{ workgroup_size }}u;
 const LANES: u32 = {{ lanes }}u;
-// The space's Curve in src/kernel/colour.rs, one of those below.
+// The space's Curve in src/colour.rs, one of those below.
 const CURVE: u32 = {{ curve }}u;
 const CURVE_AFFINE: u32 = 0u;
 const CURVE_LIGHT: u32 = 1u;
@@ -94,7 +94,7 @@ fn hsv(p: Pixel) -> Pixel {
     return Pixel(hue, spread / max(top, Value(1.0)), top);
 }
 
-// What follows the matrix: the table of Constants in src/kernel/colour.rs.
+// What follows the matrix: the table of Constants in src/colour.rs.
 fn curved(p: Pixel) -> Pixel {
     if (CURVE == CURVE_LAB) {
         let y = lab_curve(p.b);

@@ -2,7 +2,7 @@
 //
 // binding  buffer                                       unit
 // 0        words     of u32                             four bytes each, [T, 3, H, W] or [T, H, W, 3]
-// 1        constants [18] of f32                        Constants in src/kernel/colour.rs; RGB uses the diagonal and the last column
+// 1        constants [18] of f32                        Constants in src/colour.rs; RGB uses the diagonal and the last column
 // 2        rows      [passes, T, ROW_WORDS] of u32      plan rows, see plan_row.wgsl; floats as their bits
 // 3        mixed     [N, 3, H, W] of Stored             normalised values, row-major
 // 4        info      Info                               sizes, see plan_row.wgsl

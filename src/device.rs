@@ -7,8 +7,6 @@ use crate::error::{Error, Result, nearest};
 use crate::kernel::choice::CPU_COMPILER;
 use crate::kernel::inputs::Target;
 use crate::kernel::{Kernels, KernelsConfig};
-use crate::method::Setup;
-use crate::model::ModelConfig;
 
 /// The names `--device` takes; `cuda:1` and the like choose a card.
 pub const NAMES: [&str; 5] = ["auto", "cpu", "wgpu", "wgpu-cpu", "cuda"];
@@ -34,11 +32,6 @@ impl Opened {
         let Kernels { mix, ingest, .. } = &self.info.kernels;
         let largest_tensor = self.info.largest_tensor();
         Target { device: self.device.clone(), mix: mix.path, ingest: ingest.path, largest_tensor }
-    }
-
-    /// What a method needs to know to start here.
-    pub fn setup<'a>(&'a self, model: &'a ModelConfig, images: usize, seed: u64) -> Setup<'a> {
-        Setup { model, images, seed, device: &self.device, scores: self.info.kernels.scores.path }
     }
 
     /// The same device with the kernel paths that a config asks for.

@@ -22,12 +22,14 @@
 
 pub mod augment;
 pub mod cli;
+pub mod colour;
 pub mod config;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod eval;
 pub mod files;
+mod json;
 pub mod kernel;
 pub mod loss;
 pub mod memory;
@@ -37,4 +39,7 @@ pub mod model;
 pub mod optim;
 pub mod report;
 pub mod rng;
+pub mod sheet;
+mod simd;
+mod time;
 pub mod train;

@@ -91,7 +91,19 @@ fn encoder() {
 
 #[test]
 fn trace() {
-    common::devices().iter().for_each(|opened| trace_checks::check(&opened.device));
+    common::devices().iter().for_each(|opened| trace_checks::check("trace", opened));
+}
+
+/// MoCo with the settings a run has.
+#[test]
+fn trace_production() {
+    common::devices().iter().for_each(|opened| trace_checks::check("trace_production", opened));
+}
+
+/// InsDis and CMC.
+#[test]
+fn trace_bank() {
+    common::devices().iter().for_each(|opened| trace_checks::check("trace_bank", opened));
 }
 
 #[test]

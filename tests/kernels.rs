@@ -5,11 +5,12 @@
 mod common;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use unmix::colour::Curve;
+use unmix::colour::{ColorSpace, Normalization};
 use unmix::device::Opened;
-use unmix::kernel::colour::Curve;
 use unmix::kernel::inputs::Target;
 use unmix::kernel::mix::{reference, split::mix_parts};
-use unmix::kernel::{ByteLayout, ColorSpace, Ingest, KernelPath, Normalization, Op, ingest, ingest_mix, mix, poison_outputs};
+use unmix::kernel::{ByteLayout, Ingest, KernelPath, Op, ingest, ingest_mix, mix, poison_outputs};
 use unmix::mixture::plan::{Kind, MixturePlan, Row, Stage};
 use unmix::mixture::{BBox, cut_box, kept_area};
 use unmix::rng::{Purpose, Stream};

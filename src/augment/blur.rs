@@ -4,10 +4,10 @@
 //! of Gaussian convolution by extended box filtering", SSVM 2011).
 
 use super::planes::Planes;
-use super::simd::widened;
 use super::step::{Scratch, Step};
 use crate::data::RgbImage;
 use crate::rng::Stream;
+use crate::simd::widened;
 
 /// Blurs with a radius (standard deviation in pixels) U[min_radius, max_radius) with probability `prob`.
 #[derive(Debug, Clone, PartialEq)]

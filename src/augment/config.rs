@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::recipe::{Recipe, RecipeName};
-use crate::kernel::{ColorSpace, Normalization};
+use crate::colour::{ColorSpace, Normalization};
 
 /// Mean and standard deviation of pixel/255, red, green, blue.
 type Channels = [f64; 3];

@@ -1,9 +1,9 @@
 //! Conversion to grey.
 
 use super::planes::Planes;
-use super::simd::widened;
 use super::step::Step;
 use crate::rng::Stream;
+use crate::simd::widened;
 
 /// Replaces the colours by their grey with probability `prob`.
 #[derive(Debug, Clone, PartialEq)]

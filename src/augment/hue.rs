@@ -1,7 +1,7 @@
 //! Hue shift through 8-bit HSV, to the bit like torchvision on a PIL image.
 
 use super::planes::Planes;
-use super::simd::widened;
+use crate::simd::widened;
 
 /// Shifts the hue by `turns` of the colour circle (-0.5..=0.5), which 8-bit HSV rounds towards zero to 1/255 turns.
 ///

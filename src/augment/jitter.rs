@@ -2,9 +2,9 @@
 
 use super::gray::luma;
 use super::planes::Planes;
-use super::simd::widened;
 use super::step::Step;
 use crate::rng::Stream;
+use crate::simd::widened;
 
 /// Applies the four adjustments in random order with probability `prob`.
 ///

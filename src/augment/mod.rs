@@ -20,7 +20,6 @@ pub mod recipe;
 pub mod resample;
 pub mod resize;
 mod shrink;
-pub(crate) mod simd;
 pub mod solarize;
 pub mod step;
 

@@ -1,7 +1,7 @@
 //! An 8-bit image as three planes, the layout in which the pixel operations work and views are delivered.
 
-use super::simd::widened;
 use crate::data::RgbImage;
+use crate::simd::widened;
 
 /// `[3, height, width]`, red, green, blue.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::crop::CropBox;
 use super::planes::Planes;
 use super::shrink::{PADDING, shrink_rows};
-use super::simd::widened;
 use crate::data::RgbImage;
+use crate::simd::widened;
 
 /// The resampling filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! Solarization (BYOL): inverts the bright pixels.
 
 use super::planes::Planes;
-use super::simd::widened;
 use super::step::Step;
 use crate::rng::Stream;
+use crate::simd::widened;
 
 /// Solarizes with probability `prob`.
 #[derive(Debug, Clone, PartialEq)]

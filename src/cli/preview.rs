@@ -10,9 +10,9 @@ use super::ConfigArgs;
 use crate::data::{Loader, Split};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::report::preview;
-use crate::report::sheet::SheetOptions;
+use crate::sheet::SheetOptions;
 use crate::train::jobs::{Length, jobs};
+use crate::train::preview;
 use crate::train::upload::Upload;
 
 /// Draws what the first batch of a config looks like: originals, views, each stage of the mixture with its plan.

@@ -10,13 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::ViewsConfig;
+use crate::colour::ColorSpace;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::finetune::FinetuneConfig;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear::LinearConfig;
 use crate::eval::monitor::MonitorConfig;
-use crate::kernel::{ColorSpace, KernelsConfig};
+use crate::kernel::KernelsConfig;
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
 use crate::model::alexnet::AlexNetHalf;

@@ -10,6 +10,7 @@
 //! Nothing here depends on the number of worker threads: every view has its own random stream, and batches arrive in the
 //! order of their jobs.
 
+pub mod batch;
 pub mod cifar;
 pub mod decode;
 pub mod embedded;
@@ -19,6 +20,7 @@ pub mod imagenet;
 pub mod loader;
 pub mod order;
 pub mod source;
+pub mod sources;
 pub mod stl10;
 pub mod synthetic;
 pub mod tiny_imagenet;
@@ -32,10 +34,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use batch::{Batch, Broken, Item, Job, Transform};
 pub use decode::{RgbImage, decode, load};
-pub use loader::{Batch, Broken, Busy, Item, Job, Loader, LoaderOptions, Transform, make_batch};
+pub use loader::{Busy, Loader, LoaderOptions, make_batch};
 pub use order::{epoch_order, steps_per_epoch};
-pub use source::{Encoded, Source, SourceConfig, Split, open};
+pub use source::{Encoded, Source, Split};
+pub use sources::{SourceConfig, open};
 
 use crate::error::Result;
 

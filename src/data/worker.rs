@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, O
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use crate::data::batch::{Batch, Broken, Item, Job, Transform};
 use crate::data::decode::{RgbImage, load};
-use crate::data::loader::{Batch, Broken, Item, Job, Transform};
 use crate::data::source::Source;
 use crate::error::{Error, Result};
 

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::config::RunConfig;
+use crate::augment::ViewsConfig;
+use crate::colour::Normalization;
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
 use crate::device::Opened;
 use crate::error::{Error, Result};
-use crate::kernel::{Ingest, KernelPath, Normalization, ingest};
+use crate::kernel::{Ingest, KernelPath, ingest};
 use crate::loss::unit_rows;
 use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
@@ -34,15 +35,15 @@ pub struct Extraction {
 }
 
 impl Extraction {
-    /// As a config says, on an open device.
-    pub fn new(config: &RunConfig, opened: &Opened) -> Self {
+    /// Evaluation views of `batch` images each on an open device.
+    pub fn new(views: &ViewsConfig, batch: usize, loader: LoaderOptions, opened: &Opened) -> Self {
         Self {
-            transform: Arc::new(config.views.eval_recipe()),
-            norm: config.views.normalization(),
+            transform: Arc::new(views.eval_recipe()),
+            norm: views.normalization(),
             device: opened.device.clone(),
             ingest: opened.info.kernels.ingest.path,
-            batch: config.eval.batch,
-            loader: config.data.loader_options(),
+            batch,
+            loader,
             largest_tensor: opened.info.largest_tensor(),
         }
     }

@@ -165,7 +165,7 @@ pub fn commit() -> &'static str {
 
 /// `2026-11-25T17:00:00Z`.
 fn now() -> String {
-    let stamp = crate::train::run_dir::stamp(SystemTime::now().max(UNIX_EPOCH));
+    let stamp = crate::time::stamp(SystemTime::now().max(UNIX_EPOCH));
     let [date, time] = [&stamp[..8], &stamp[9..]];
     format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..])
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::colour::ColorSpace;
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
 use crate::error::Result;
-use crate::kernel::ColorSpace;
 use crate::rng::{Purpose, Stream};
 
 /// Images per job of the loader.

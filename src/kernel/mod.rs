@@ -6,7 +6,6 @@
 //! given or panics, it never takes another.
 
 pub mod choice;
-pub mod colour;
 pub mod ingest;
 pub mod inputs;
 pub mod mix;
@@ -21,7 +20,6 @@ mod host;
 pub mod shader;
 
 pub use choice::{Choice, Kernels, KernelsConfig};
-pub use colour::{ColorSpace, Normalization};
 pub use ingest::{ByteLayout, Ingest, ingest, ingest_mix};
 pub use mix::{StageJob, mix};
 pub use path::{KernelPath, Op, poison_outputs, runs};

@@ -8,8 +8,8 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 
-use super::colour::Curve;
 use super::gpu::grid;
+use crate::colour::Curve;
 
 /// Invocations of a workgroup.
 pub const WORKGROUP: usize = 256;

@@ -8,7 +8,7 @@ use burn::tensor::{Gradients, Tensor};
 
 use super::contrast::{Contrast, Drawn, Term, mixture_queries};
 use super::insdis::BankConfig;
-use super::{Inputs, Method, MixedInput, Outcome, Setup, saved};
+use super::{Draws, Inputs, Method, MixedInput, Outcome, Setup, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::memory::Bank;
@@ -111,10 +111,12 @@ impl Cmc {
         let [l, ab] = self.terms(features.clone(), drawn, self.z.each_ref().map(Option::as_ref), [None, None]);
         let mut loss = l.loss.clone() + ab.loss.clone();
         let mut parts = vec![("l", l.plain.clone()), ("ab", ab.plain.clone())];
+        let mut embeddings = Vec::new();
         // The terms of one step share the constants.
         let z = [l.z.clone(), ab.z.clone()];
         if let Some(mixed) = mixed {
             let (queries, seen) = self.nets.embed_train(mixed.images.clone());
+            embeddings.extend(["qm_l", "qm_ab"].into_iter().zip(queries.each_ref().map(|rows| rows.clone().inner())));
             stats.extend((!self.config.clean_stats_only).then_some(seen));
             let used = z.each_ref().map(|z| z.as_ref().map(|(used, _)| used));
             let names = ["mix_l", "mix_ab", "mix_rev_l", "mix_rev_ab"];
@@ -125,7 +127,7 @@ impl Cmc {
         }
         let z = z.map(|z| z.map(|(_, next)| next));
         let features = features.map(Tensor::inner);
-        let embeddings = vec![("l", features[0].clone()), ("ab", features[1].clone())];
+        embeddings.extend([("q_l", features[0].clone()), ("q_ab", features[1].clone())]);
         self.seen = Some(Seen { stats, images, features, z });
         Outcome { loss, parts, positive: (l.positive + ab.positive).div_scalar(2.0), embeddings }
     }
@@ -137,7 +139,11 @@ impl Method for Cmc {
     }
 
     fn step(&mut self, inputs: Inputs) -> Outcome {
-        let drawn = self.contrast.draw(&inputs.images, inputs.position, &inputs.views[0].device());
+        let Draws { negatives, .. } = inputs
+            .draws
+            .clone()
+            .unwrap_or_else(|| Draws { negatives: self.contrast.draw(&inputs.images, inputs.position), ..Draws::default() });
+        let drawn = self.contrast.drawn(negatives, &inputs.images, &inputs.views[0].device());
         self.contrast_with(inputs, &drawn)
     }
 

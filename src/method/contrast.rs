@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::{MixedInput, Position};
+use super::{MixedInput, Negatives, Position};
 use crate::kernel::{KernelPath, scores};
 use crate::loss::criterion::{Criterion, LossName};
 use crate::loss::{BankScores, NceZ, info_nce, nce};
@@ -58,19 +58,12 @@ pub struct Term {
 
 impl Contrast {
     /// Draws the negatives of a step, uniformly over all images and with replacement.
-    pub fn draw(&self, images: &[u32], position: Position, device: &Device) -> Drawn {
+    pub fn draw(&self, images: &[u32], position: Position) -> Negatives {
         let stream = Stream::new(position.seed, Purpose::Negatives, &[position.epoch, position.step]);
         let (b, k, n) = (images.len(), self.negatives, self.images as u64);
-        let index = |values: Vec<i32>| -> Tensor<1, Int> {
-            let count = values.len();
-            Tensor::from_data(TensorData::new(values, [count]), device)
-        };
         if self.shared {
             let mut stream = stream;
-            let drawn: Vec<i32> = (0..k).map(|_| stream.scaled(n) as i32).collect();
-            let own = images.iter().flat_map(|&image| drawn.iter().map(move |&row| row == image as i32)).collect();
-            let mask = self.mask_self.then(|| mask(own, [b, k], device));
-            return Drawn::Shared(index(images.iter().map(|&i| i as i32).collect()), index(drawn), mask);
+            return Negatives::Shared((0..k).map(|_| stream.scaled(n) as i32).collect());
         }
         let mut rows = vec![0i32; b * (1 + k)];
         // Row i has the draws i K .. (i + 1) K of the one stream, whichever thread makes them.
@@ -81,15 +74,31 @@ impl Contrast {
             // Negatives have no order; in this one the bank is read from end to end.
             row[1..].sort_unstable();
         });
-        self.given(rows, b, device)
+        Negatives::Each(rows)
     }
 
-    /// Rows that were drawn elsewhere, `[b, 1 + k]`, column 0 the positives.
-    pub fn given(&self, rows: Vec<i32>, b: usize, device: &Device) -> Drawn {
-        let columns = rows.len() / b;
-        let own = |row: &[i32]| row.iter().enumerate().map(|(k, &value)| k > 0 && value == row[0]).collect::<Vec<_>>();
-        let masked = self.mask_self.then(|| mask(rows.chunks(columns).flat_map(own).collect(), [b, columns], device));
-        Drawn::Each(scores::rows(rows, [b, columns], device), masked)
+    /// The drawn rows on the device, with what does not count.
+    pub fn drawn(&self, negatives: Negatives, images: &[u32], device: &Device) -> Drawn {
+        let b = images.len();
+        let index = |values: Vec<i32>| -> Tensor<1, Int> {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), device)
+        };
+        match negatives {
+            Negatives::None => panic!("a method with a bank draws negatives"),
+            Negatives::Each(rows) => {
+                let columns = rows.len() / b;
+                let own = |row: &[i32]| row.iter().enumerate().map(|(k, &value)| k > 0 && value == row[0]).collect::<Vec<_>>();
+                let masked = self.mask_self.then(|| mask(rows.chunks(columns).flat_map(own).collect(), [b, columns], device));
+                Drawn::Each(scores::rows(rows, [b, columns], device), masked)
+            }
+            Negatives::Shared(rows) => {
+                let k = rows.len();
+                let own = images.iter().flat_map(|&image| rows.iter().map(move |&row| row == image as i32)).collect();
+                let masked = self.mask_self.then(|| mask(own, [b, k], device));
+                Drawn::Shared(index(images.iter().map(|&i| i as i32).collect()), index(rows), masked)
+            }
+        }
     }
 
     /// One term: `features` `[b, d]` on a graph against `bank` `[n, d]`, each query's loss times its weight `[b]`, if there are weights.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::{Contrast, Drawn, mixture_queries};
-use super::{Inputs, Method, Outcome, Setup, saved};
+use super::{Draws, Inputs, Method, Outcome, Setup, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::loss::{LossName, NceZ};
@@ -134,13 +134,6 @@ impl InsDis {
         &self.bank
     }
 
-    /// A step against given rows `[b, 1 + k]` of the bank, column 0 the images themselves.
-    pub fn step_on(&mut self, inputs: Inputs, rows: Vec<i32>) -> Outcome {
-        let device = inputs.views[0].device();
-        let drawn = self.contrast.given(rows, inputs.images.len(), &device);
-        self.contrast_with(inputs, &drawn)
-    }
-
     fn contrast_with(&mut self, inputs: Inputs, drawn: &Drawn) -> Outcome {
         let Inputs { views, mixed, images, .. } = inputs;
         let [x]: [Tensor<4>; 1] = views.try_into().expect("InsDis takes one view");
@@ -175,7 +168,11 @@ impl Method for InsDis {
     }
 
     fn step(&mut self, inputs: Inputs) -> Outcome {
-        let drawn = self.contrast.draw(&inputs.images, inputs.position, &inputs.views[0].device());
+        let Draws { negatives, .. } = inputs
+            .draws
+            .clone()
+            .unwrap_or_else(|| Draws { negatives: self.contrast.draw(&inputs.images, inputs.position), ..Draws::default() });
+        let drawn = self.contrast.drawn(negatives, &inputs.images, &inputs.views[0].device());
         self.contrast_with(inputs, &drawn)
     }
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::hide;
-use super::{Inputs, Method, Outcome, Position, Setup, saved};
+use super::{Draws, Inputs, Method, Outcome, Position, Setup, saved};
 use crate::error::{Error, Result};
 use crate::loss::unmix::{Mixed, mixture_terms_by};
 use crate::loss::{Criterion, LossName, NceZ, info_nce, nce};
@@ -155,13 +155,17 @@ impl Moco {
         &self.key
     }
 
-    /// Keys `[n, d]` of one view: training statistics, no graph, ShuffleBN around it. `forward` numbers the key forwards of a step.
-    fn keys(&self, images: Tensor<4>, position: Position, forward: u64) -> (Tensor<2>, Vec<BatchStats>) {
-        if !self.shuffles {
-            return self.key.embed_train(images);
-        }
+    /// The permutations of the key forwards.
+    fn draw(&self, n: usize, position: Position) -> Draws {
+        let forwards = if self.shuffles { 1 + u64::from(self.config.symmetric) } else { 0 };
+        let order = |forward| Stream::new(position.seed, Purpose::ShuffleBn, &[position.epoch, position.step, forward]);
+        Draws { shuffles: (0..forwards).map(|forward| order(forward).permutation(n)).collect(), ..Draws::default() }
+    }
+
+    /// Keys `[n, d]` of one view: training statistics, no graph, ShuffleBN around it if there is a permutation.
+    fn keys(&self, images: Tensor<4>, order: Option<&Vec<u32>>) -> (Tensor<2>, Vec<BatchStats>) {
+        let Some(order) = order else { return self.key.embed_train(images) };
         let n = images.dims()[0];
-        let order = Stream::new(position.seed, Purpose::ShuffleBn, &[position.epoch, position.step, forward]).permutation(n);
         let mut back = vec![0i32; n];
         order.iter().enumerate().for_each(|(at, &from)| back[from as usize] = at as i32);
         let index = |rows: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &images.device());
@@ -203,7 +207,8 @@ impl Method for Moco {
     }
 
     fn step(&mut self, inputs: Inputs) -> Outcome {
-        let Inputs { views, mixed, images, position } = inputs;
+        let Inputs { views, mixed, images, position, draws } = inputs;
+        let Draws { shuffles, .. } = draws.unwrap_or_else(|| self.draw(images.len(), position));
         let [x1, x2]: [Tensor<4>; 2] = views.try_into().expect("MoCo takes two views");
 
         // The order of the query forwards is that of the running statistics: x1, mixture, x2, mixture again.
@@ -221,10 +226,10 @@ impl Method for Moco {
             query_stats.extend(absorbed.filter(|_| self.config.replay_mixture_stats));
             q2
         });
-        let (k2, stats) = self.keys(x2, position, 0);
+        let (k2, stats) = self.keys(x2, shuffles.first());
         let mut key_stats = vec![stats];
         let k1 = self.config.symmetric.then(|| {
-            let (k1, stats) = self.keys(x1, position, 1);
+            let (k1, stats) = self.keys(x1, shuffles.get(1));
             key_stats.push(stats);
             k1
         });

@@ -12,6 +12,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::device::Opened;
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::model::{Frozen, ModelConfig, StateDict, state};
@@ -32,6 +33,29 @@ pub struct Inputs {
     pub images: Vec<u32>,
     /// Where in the run this is: keys of the streams drawn inside a step.
     pub position: Position,
+    /// What the step draws; left out, the method draws it for `position`. Golden traces bring their own.
+    pub draws: Option<Draws>,
+}
+
+/// What a step draws besides its images: plain data, made on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Draws {
+    /// ShuffleBN: row i of the j-th key forward is image `shuffles[j][i]` of the batch.
+    pub shuffles: Vec<Vec<u32>>,
+    /// Rows of a memory bank.
+    pub negatives: Negatives,
+}
+
+/// The rows of a memory bank that a batch of n images meets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Negatives {
+    /// There is no bank.
+    #[default]
+    None,
+    /// `[n, 1 + k]`, column 0 the images' own rows.
+    Each(Vec<i32>),
+    /// `[k]`, the same for every image.
+    Shared(Vec<i32>),
 }
 
 /// The mixed batch of Un-Mix.
@@ -100,6 +124,13 @@ pub struct Setup<'a> {
     pub device: &'a Device,
     /// The kernel that compares features with a memory bank.
     pub scores: KernelPath,
+}
+
+impl<'a> Setup<'a> {
+    /// For `images` images on an open device.
+    pub fn new(opened: &'a Opened, model: &'a ModelConfig, images: usize, seed: u64) -> Self {
+        Self { model, images, seed, device: &opened.device, scores: opened.info.kernels.scores.path }
+    }
 }
 
 /// `method`: what is trained.

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::mixture::config::Name;
     use crate::mixture::plan::Kind;
-    use crate::mixture::policy::policy;
+    use crate::mixture::policy;
 
     const CTX: Context = Context { seed: 5, epoch: 1, step: 0, height: 12, width: 17, dataset: 100, views: 2 };
 

@@ -8,12 +8,13 @@ pub mod bbox;
 pub mod config;
 pub mod holes;
 pub mod plan;
+pub mod policies;
 pub mod policy;
 pub mod unmix;
 pub mod v1;
 
 pub use bbox::{BBox, cut_box, kept_area};
 pub use config::{MixtureConfig, Name};
-pub use plan::{Kind, MixturePlan, ROW_LAYOUT, ROW_WORDS, Row, Stage};
-pub use policy::{Context, Extra, Planned, Policy, policy};
-pub use unmix::UnmixPlan;
+pub use plan::{Kind, MixturePlan, ROW_LAYOUT, ROW_WORDS, Row, Stage, UnmixPlan};
+pub use policies::policy;
+pub use policy::{Context, Extra, Planned, Policy};

@@ -1,10 +1,6 @@
-//! How plans are drawn: one policy per kind of mixture, all from counter-based streams.
+//! How plans are drawn: a policy per kind of mixture, all from counter-based streams.
 
-use super::config::{MixtureConfig, Name};
-use super::holes::{Cutout, Erase};
-use super::plan::MixturePlan;
-use super::unmix::{Unmix, UnmixPlan};
-use super::v1::V1;
+use super::plan::{MixturePlan, UnmixPlan};
 use crate::rng::{Purpose, Stream};
 
 /// Where a step stands and what its images look like.
@@ -67,28 +63,6 @@ impl Planned {
 pub trait Policy: Send + Sync {
     /// The mixture of the batch `samples` (N dataset indices). A pure function: equal arguments give equal plans.
     fn plan(&self, ctx: &Context, samples: &[u32]) -> Planned;
-}
-
-/// The policy that a configuration names.
-pub fn policy(config: &MixtureConfig) -> Box<dyn Policy> {
-    match config.name {
-        Name::None => Box::new(Clean),
-        Name::Im => Box::new(V1::new(config, true, true)),
-        Name::Global => Box::new(V1::new(config, true, false)),
-        Name::Region => Box::new(V1::new(config, false, true)),
-        Name::Cutout => Box::new(Cutout::new(config)),
-        Name::Erase => Box::new(Erase::new(config)),
-        Name::Unmix => Box::new(Unmix::new(config)),
-    }
-}
-
-/// Mixes nothing.
-struct Clean;
-
-impl Policy for Clean {
-    fn plan(&self, _: &Context, _: &[u32]) -> Planned {
-        Planned::default()
-    }
 }
 
 /// The views to plan for: one plan for all, or one for each.

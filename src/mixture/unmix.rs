@@ -1,84 +1,10 @@
 //! The batch mixture of Un-Mix: one mixture of the first view per step and the weights of its two loss terms
 //! (arXiv 2003.05438v2 and later, section 3).
 
-use super::bbox::{cut_box, kept_area};
 use super::config::{MixtureConfig, Pairing};
-use super::plan::{Kind, MixturePlan, Row, Stage};
+use super::plan::{Kind, UnmixPlan};
 use super::policy::{Context, Planned, Policy};
-use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
-
-/// The mixture of the first view and what its loss terms weigh.
-///
-/// With `f` the features of the mixture, row i of `f` counts `lambdas[i]` towards image i, and row i of the gather
-/// `f[inverse]`, the mixture in which image i is the partner, counts `partner_weights()[i]`. No second forward is needed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UnmixPlan {
-    /// N images, one stage, one pass.
-    pub plan: MixturePlan,
-    /// Weight (blend) or exact kept area (paste) of the own image, one per image; all equal unless weights are drawn per image.
-    pub lambdas: Vec<f64>,
-    /// Gather index: image i is the partner of image `inverse[i]`. Reversal for the flip.
-    pub inverse: Vec<u32>,
-    /// True when weights are drawn per image.
-    pub per_sample: bool,
-}
-
-impl UnmixPlan {
-    /// The mixture of image i with image `partners[i]`, a permutation, from one `(lambda, cy, cx)` per image.
-    ///
-    /// `kind` is blend or paste; for paste the box is cut for lambda, which then becomes the exact kept area.
-    ///
-    /// # Errors
-    /// If `kind` is another or `partners` is no permutation of the length of `draws`.
-    pub fn new(kind: Kind, (h, w): (usize, usize), partners: &[u32], draws: &[(f64, usize, usize)]) -> Result<Self> {
-        let inverse = invert(partners).filter(|inverse| inverse.len() == draws.len());
-        let inverse = inverse.ok_or_else(|| {
-            let fact = format!("{} partners are no permutation of {} images", partners.len(), draws.len());
-            Error::input(fact).hint("name every image of the batch exactly once")
-        })?;
-        let mut lambdas = Vec::with_capacity(draws.len());
-        let mut pass = Vec::with_capacity(draws.len());
-        for (&partner, &(lambda, cy, cx)) in partners.iter().zip(draws) {
-            let (row, used) = match kind {
-                Kind::Blend => (Row::blend(partner, lambda), lambda),
-                Kind::Paste => {
-                    let bbox = cut_box(h, w, lambda, cy, cx).2;
-                    (Row::paste(partner, lambda, bbox), kept_area(h, w, &bbox))
-                }
-                Kind::Copy | Kind::Fill => {
-                    return Err(Error::input("a batch mixture blends or pastes").hint("use Kind::Blend or Kind::Paste"));
-                }
-            };
-            pass.push(row);
-            lambdas.push(used);
-        }
-        let plan = MixturePlan { stages: vec![Stage { passes: vec![pass] }], keep: draws.len() };
-        Ok(Self { plan, lambdas, inverse, per_sample: false })
-    }
-
-    /// The one weight of the batch; `None` when weights are drawn per image (or there is no image).
-    pub fn lambda(&self) -> Option<f64> {
-        if self.per_sample { None } else { self.lambdas.first().copied() }
-    }
-
-    /// What row i of the gathered features weighs: the part of image i in the mixture where it is the partner.
-    pub fn partner_weights(&self) -> Vec<f64> {
-        self.inverse.iter().map(|&row| 1.0 - self.lambdas[row as usize]).collect()
-    }
-}
-
-/// The inverse of a permutation of 0..n, or `None` if it is none.
-fn invert(permutation: &[u32]) -> Option<Vec<u32>> {
-    let mut inverse = vec![None; permutation.len()];
-    for (i, &image) in permutation.iter().enumerate() {
-        let slot = inverse.get_mut(image as usize)?;
-        if slot.replace(i as u32).is_some() {
-            return None;
-        }
-    }
-    inverse.into_iter().collect()
-}
 
 /// Draws the batch mixture.
 pub struct Unmix {
@@ -121,7 +47,7 @@ mod tests {
     use super::*;
     use crate::kernel::mix::reference::mix;
     use crate::mixture::config::Name;
-    use crate::mixture::policy::policy;
+    use crate::mixture::{Row, policy};
 
     const CTX: Context = Context { seed: 11, epoch: 3, step: 0, height: 32, width: 20, dataset: 100, views: 2 };
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::mixture::config::Name;
 use crate::mixture::plan::Kind;
-use crate::mixture::policy::policy;
+use crate::mixture::policy;
 
 const CTX: Context = Context { seed: 7, epoch: 2, step: 0, height: 32, width: 24, dataset: 1000, views: 2 };
 

@@ -14,6 +14,7 @@ pub mod norm;
 pub mod pooling;
 pub mod resnet;
 pub mod state;
+pub mod tensors;
 pub mod weights;
 
 pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};

@@ -1,7 +1,5 @@
-//! Pictures of a run: the contact sheet of its first batch, and the report.
+//! The report: what a run left in its folder, as a page of figures and tables. It reads files and nothing else.
 
 pub mod page;
 pub mod plot;
-pub mod preview;
 pub mod run;
-pub mod sheet;

@@ -41,25 +41,25 @@ pub enum Event {
         /// The epoch the step belongs to.
         epoch: u64,
         /// Learning rate of this step.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         lr: f64,
         /// The loss.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         loss: f64,
         /// The loss's named parts, in the method's order; an object in JSON.
         #[serde(with = "pairs")]
         parts: Vec<(String, f64)>,
         /// Mean softmax probability of the positive.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         positive_prob: f64,
         /// Source images per second.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         images_per_s: f64,
         /// Share of the time spent waiting for data, 0 to 1.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         data_wait: f64,
         /// Estimated seconds to the end of the run.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         eta_s: f64,
     },
     /// One epoch is done. To be emitted before the checkpoint of the same step, so that a resume keeps it.
@@ -69,22 +69,22 @@ pub enum Event {
         /// Completed steps.
         step: u64,
         /// Mean loss over the epoch.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         loss: f64,
         /// Mean of [`Event::Step::positive_prob`] over the epoch.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         positive_prob: f64,
         /// Seconds it took.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         wall_s: f64,
         /// Source images per second.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         images_per_s: f64,
         /// Share of the time spent waiting for data, 0 to 1.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         data_wait: f64,
         /// Learning rate of the last step.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         lr: f64,
     },
     /// An image could not be read and another took its place.
@@ -119,13 +119,13 @@ pub enum Event {
         /// Neighbours asked.
         k: u64,
         /// Top-1 accuracy, 0 to 1.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         top1: f64,
         /// The best accuracy of this run so far, 0 to 1.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         best: f64,
         /// Seconds it took.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         wall_s: f64,
     },
     /// What the encoder looks like, see [`crate::eval::monitor`]. Emitted before the checkpoint of the same step, as an epoch is.
@@ -137,22 +137,22 @@ pub enum Event {
         /// Images looked at.
         images: u64,
         /// Mean standard deviation of the embedding's dimensions; 1/sqrt(d) is isotropic, 0 collapsed.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         feature_std: f64,
         /// Effective rank of the embedding.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         rankme: f64,
         /// Effective rank of the features before the head.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         rankme_features: f64,
         /// Mean squared distance of two views of an image.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         alignment: f64,
         /// Logarithm of the mean Gaussian potential of all pairs.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         uniformity: f64,
         /// Seconds it took.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         wall_s: f64,
     },
     /// The run is over.
@@ -164,13 +164,13 @@ pub enum Event {
         /// Completed epochs.
         epoch: u64,
         /// The last loss.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         loss: f64,
         /// Seconds this process trained.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         wall_s: f64,
         /// Source images per second over that time.
-        #[serde(deserialize_with = "number")]
+        #[serde(deserialize_with = "crate::json::number")]
         images_per_s: f64,
     },
 }
@@ -206,11 +206,6 @@ impl Sink for Sinks {
         let results: Vec<Result<()>> = self.0.iter_mut().map(|sink| sink.on(event)).collect();
         results.into_iter().collect()
     }
-}
-
-/// Reads back a float: JSON has no NaN and no infinity, so both were written as `null`.
-pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Ordered pairs as a JSON object.

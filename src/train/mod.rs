@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod events;
 pub mod jobs;
+pub mod preview;
 pub mod run;
 pub mod run_dir;
 pub mod sinks;

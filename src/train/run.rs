@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use super::checkpoint::{Checkpoint, State};
 use super::events::{Event, Outcome as EndKind, Sink, Sinks};
 use super::jobs::{Length, StepPlan, jobs};
+use super::preview;
 use super::run_dir::RunDir;
 use super::summary::{Best, Knn, KnnSummary, Summary, peak_rss_mib};
 use super::upload::Upload;
@@ -20,10 +21,9 @@ use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::eval::features::Extraction;
 use crate::eval::knn::{KnnConfig, measure};
-use crate::method::{Method, Outcome};
+use crate::method::{Method, Outcome, Setup};
 use crate::model::{Frozen, StateDict};
 use crate::optim::Sgd;
-use crate::report::preview;
 
 /// How a run ended, when nothing failed.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,7 +205,7 @@ impl Session {
 
     fn start(&mut self, checkpoint: Option<Checkpoint>) -> Result<Running> {
         let config = &self.config;
-        let mut method = config.method.init(&self.device.setup(&config.model, self.train.len(), config.seed));
+        let mut method = config.method.init(&Setup::new(&self.device, &config.model, self.train.len(), config.seed));
         let mut optimizer = Sgd::new(config.optim.clone());
         let state = match checkpoint {
             None => {
@@ -363,7 +363,7 @@ impl Session {
 
     /// How the encoder is evaluated.
     fn extraction(&self) -> Extraction {
-        Extraction::new(&self.config, &self.device)
+        Extraction::new(&self.config.views, self.config.eval.batch, self.config.data.loader_options(), &self.device)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ impl RunDir {
     /// `runs/<config stem>-<yyyymmdd-hhmmss>`, in UTC.
     pub fn default_path(config: impl AsRef<Path>, now: SystemTime) -> PathBuf {
         let stem = config.as_ref().file_stem().unwrap_or("run".as_ref()).to_string_lossy();
-        Path::new("runs").join(format!("{stem}-{}", stamp(now)))
+        Path::new("runs").join(format!("{stem}-{}", crate::time::stamp(now)))
     }
 
     /// The folder itself.
@@ -155,26 +155,9 @@ fn probe(folder: &Path) -> Result<()> {
     write().map_err(|error| Error::io("write into the run folder", folder, &error))
 }
 
-/// `yyyymmdd-hhmmss` in UTC.
-pub(crate) fn stamp(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date in the proleptic Gregorian calendar, with years that begin in March so that the leap day is the last
-    // (H. Hinnant, "chrono-compatible low-level date algorithms", civil_from_days).
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 

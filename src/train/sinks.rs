@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::events::{Event, Outcome, Sink};
 use crate::error::Result;
 use crate::files::JsonlFile;
+use crate::time::duration;
 
 /// Writes events to a file, one JSON object a line. Floats that are not finite become `null`.
 #[derive(Debug)]
@@ -212,21 +213,6 @@ fn grouped(number: u64) -> String {
 
 fn rate(per_s: f64) -> String {
     if per_s >= 100.0 && per_s.is_finite() { grouped(per_s.round() as u64) } else { format!("{per_s:.1}") }
-}
-
-/// The two largest units: `45s`, `3m05s`, `1h02m`, `2d03h`.
-pub(crate) fn duration(seconds: f64) -> String {
-    if !seconds.is_finite() || seconds < 0.0 {
-        return "?".to_owned();
-    }
-    let s = seconds.round() as u64;
-    match s {
-        _ if seconds < 9.95 => format!("{seconds:.1}s"),
-        0..60 => format!("{s}s"),
-        60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
-        3_600..86_400 => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
-        _ => format!("{}d{:02}h", s / 86_400, s / 3_600 % 24),
-    }
 }
 
 #[cfg(test)]

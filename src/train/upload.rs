@@ -3,10 +3,11 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::jobs::StepPlan;
+use crate::colour::Normalization;
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::kernel::Ingest;
 use crate::kernel::inputs::Target;
-use crate::kernel::{Ingest, Normalization};
 use crate::method::{Inputs, MixedInput, Position};
 use crate::mixture::MixturePlan;
 
@@ -45,6 +46,7 @@ impl Upload {
             mixed,
             images: batch.index[..*own].to_vec(),
             position: Position { seed: self.seed, epoch: *epoch, step: *step },
+            draws: None,
         }
     }
 

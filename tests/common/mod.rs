@@ -144,6 +144,21 @@ impl Case<'_> {
         self.json["params"][key].as_f64().unwrap_or_else(|| panic!("{}: no parameter {key}", self.name()))
     }
 
+    /// A parameter that is switched on; those that a case does not name are off.
+    pub fn flag(&self, key: &str) -> bool {
+        self.json["params"][key].as_bool().unwrap_or(false)
+    }
+
+    /// Whether the case says what `key` should be.
+    pub fn expects(&self, key: &str) -> bool {
+        ["outputs", "scalars"].iter().any(|field| self.json[field].get(key).is_some())
+    }
+
+    /// Whether the case has an input of this key.
+    pub fn has_input(&self, key: &str) -> bool {
+        self.json["inputs"].get(key).is_some()
+    }
+
     fn input_name(&self, key: &str) -> String {
         self.json["inputs"][key].as_str().unwrap_or_else(|| panic!("{}: no input {key}", self.name())).to_owned()
     }

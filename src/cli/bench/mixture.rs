@@ -9,11 +9,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::colour::{ColorSpace, Normalization};
 use crate::device::{self, Opened};
 use crate::error::{Error, Result};
 use crate::kernel::choice::paths;
 use crate::kernel::mix::copy;
-use crate::kernel::{ColorSpace, Ingest, KernelPath, Normalization, ingest, ingest_mix, mix};
+use crate::kernel::{Ingest, KernelPath, ingest, ingest_mix, mix};
 use crate::mixture::plan::{MixturePlan, Row};
 use crate::mixture::{BBox, Stage};
 use crate::rng::{Purpose, Stream};

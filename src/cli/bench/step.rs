@@ -11,7 +11,7 @@ use crate::config::Precision;
 use crate::device::{self, Opened};
 use crate::error::{Error, Result};
 use crate::method::moco::{MemoryConfig, MocoConfig};
-use crate::method::{Inputs, Method, MethodConfig, Position};
+use crate::method::{Inputs, Method, MethodConfig, Position, Setup};
 use crate::model::resnet::Stem;
 use crate::model::{ModelConfig, ModelName};
 use crate::optim::{Sgd, SgdConfig};
@@ -79,7 +79,7 @@ impl Step {
             temperature: 0.2,
             ..MocoConfig::default()
         };
-        let mut method = MethodConfig::Moco(config).init(&opened.setup(&model, self.batch, 1));
+        let mut method = MethodConfig::Moco(config).init(&Setup::new(&opened, &model, self.batch, 1));
         let mut optimizer = Sgd::new(SgdConfig::default());
         let views: Vec<Tensor<4>> = (0..2).map(|view| self.images(view, &opened.device)).collect();
 
@@ -160,7 +160,7 @@ fn one_step(method: &mut dyn Method, optimizer: &mut Sgd, views: Vec<Tensor<4>>,
         Ok(())
     };
     let images = (0..views[0].dims()[0] as u32).collect();
-    let outcome = method.step(Inputs { views, mixed: None, images, position: Position { seed: 1, epoch: 0, step } });
+    let outcome = method.step(Inputs { views, mixed: None, images, position: Position { seed: 1, epoch: 0, step }, draws: None });
     border(&mut times)?;
     let gradients = outcome.loss.backward();
     border(&mut times)?;

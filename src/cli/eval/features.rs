@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::eval::features::{Speed, extract};
 use crate::eval::knn::check_layers;
 use crate::model::StateDict;
-use crate::train::checkpoint::write_tensors;
+use crate::model::tensors::write_tensors;
 
 /// `unmix eval features`.
 #[derive(Debug, Args)]

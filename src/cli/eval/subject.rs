@@ -12,6 +12,7 @@ use crate::device::{self, Opened};
 use crate::error::{Error, Result, nearest};
 use crate::eval::features::Extraction;
 use crate::eval::record::{Context, DataInfo, SubjectInfo, digest};
+use crate::method::Setup;
 use crate::model::{Frozen, weights};
 use crate::train::Checkpoint;
 
@@ -160,7 +161,7 @@ impl SubjectArgs {
 impl Subject {
     /// How un-augmented images reach the encoder.
     pub fn extraction(&self) -> Extraction {
-        Extraction::new(&self.config, &self.opened)
+        Extraction::new(&self.config.views, self.config.eval.batch, self.config.data.loader_options(), &self.opened)
     }
 
     /// Tells of images that could not be read.
@@ -187,7 +188,7 @@ impl Subject {
 fn of_run(run: &Path, config: &RunConfig, own: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
     let checkpoint = Checkpoint::read(&run.join("checkpoint"))?;
     let learnt = checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect();
-    let encoder = config.method.frozen(&opened.setup(&config.model, 0, config.seed), &learnt)?;
+    let encoder = config.method.frozen(&Setup::new(opened, &config.model, 0, config.seed), &learnt)?;
     let state = checkpoint.state;
     let info = SubjectInfo {
         run: Some(run.display().to_string()),

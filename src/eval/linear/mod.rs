@@ -21,9 +21,9 @@ use super::features::{Extraction, widths};
 use super::knn::check_layers;
 use super::labels::Labels;
 use crate::augment::Recipe;
+use crate::colour::Normalization;
 use crate::data::Source;
 use crate::error::{Error, Result};
-use crate::kernel::Normalization;
 use crate::model::Frozen;
 
 /// The least time between two saved states; a shorter one would cost more than it saves.
@@ -55,7 +55,7 @@ pub struct Point {
     /// Completed epochs.
     pub epoch: u64,
     /// Mean training loss over the epoch; `null` where it is not a number.
-    #[serde(deserialize_with = "crate::train::events::number")]
+    #[serde(deserialize_with = "crate::json::number")]
     pub loss: f64,
     /// On the test split.
     pub top1: f64,

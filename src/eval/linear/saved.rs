@@ -9,7 +9,7 @@ use super::Course;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::StateDict;
-use crate::train::checkpoint::{read_tensors, write_tensors};
+use crate::model::tensors::{read_tensors, write_tensors};
 
 const STATE: &str = "state.json";
 const TENSORS: &str = "tensors.safetensors";

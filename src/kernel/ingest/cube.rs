@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{ByteLayout, Ingest, wgsl};
-use crate::kernel::colour::{CONSTANT_WORDS, Curve, WHITE_UV};
+use crate::colour::{CONSTANT_WORDS, Curve, WHITE_UV};
 use crate::kernel::gpu::{grid, lanes, output, upload};
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::cube::{apply_row, quotient, reads_partner, size, word};
@@ -133,7 +133,7 @@ fn hsv<N: Size>(r: Vector<f32, N>, g: Vector<f32, N>, b: Vector<f32, N>) -> (Vec
     (hue, spread / max(top, one), top)
 }
 
-/// What follows the matrix: the table of [`Constants`](crate::kernel::colour::Constants).
+/// What follows the matrix: the table of [`Constants`](crate::colour::Constants).
 #[cube]
 fn curved<N: Size>(
     a: Vector<f32, N>,

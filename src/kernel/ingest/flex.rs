@@ -6,14 +6,14 @@ use burn::tensor::{DType, TensorData, bf16, f16};
 use rayon::prelude::*;
 
 use super::{ByteLayout, Ingest};
-use crate::augment::simd::widened;
-use crate::kernel::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LUV_SLOPE, WHITE_UV};
+use crate::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LUV_SLOPE, WHITE_UV};
 use crate::kernel::host::{Output, Stored, fence};
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::flex::{Images, data, run};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::Stage;
+use crate::simd::widened;
 
 /// Bytes to normalised images.
 pub fn ingest(bytes: &[u8], how: &Ingest) -> TensorData {

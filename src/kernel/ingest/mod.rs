@@ -14,11 +14,11 @@ use std::sync::Arc;
 use burn::backend::Dispatch;
 use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
 
-use super::colour::{ColorSpace, Normalization};
 use super::mix::StageJob;
 use super::ops::KernelOps;
 use super::path::ran;
 use super::{KernelPath, Op, mix};
+use crate::colour::{ColorSpace, Normalization};
 use crate::mixture::plan::MixturePlan;
 
 /// How the bytes of a batch are ordered.

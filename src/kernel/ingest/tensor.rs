@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::{ByteLayout, Ingest, words};
-use crate::kernel::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LEAST_LIGHT, LUV_SLOPE, WHITE_UV};
+use crate::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LEAST_LIGHT, LUV_SLOPE, WHITE_UV};
 
 /// Bytes to normalised images `[n, 3, h, w]`.
 pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device) -> Tensor<4> {

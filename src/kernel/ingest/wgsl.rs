@@ -13,7 +13,7 @@ fn instance(how: &Ingest, lanes: usize) -> Instance {
     Instance { channels_last: how.layout == ByteLayout::Hwc, curve: how.norm.space.curve(), ..Instance::new(lanes, how.dtype) }
 }
 
-/// The words of [`Constants`](crate::kernel::colour::Constants).
+/// The words of [`Constants`](crate::colour::Constants).
 pub fn constants(how: &Ingest) -> Vec<u32> {
     how.norm.constants().words().iter().map(|word| word.to_bits()).collect()
 }

@@ -13,11 +13,11 @@ use burn::tensor::{Bytes, DType, TensorData, bf16, f16};
 use rayon::prelude::*;
 
 use super::StageJob;
-use crate::augment::simd::widened;
 use crate::kernel::host::{Output, Stored, fence, lines_of, tasks};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::{Kind, Row, Stage};
+use crate::simd::widened;
 
 /// A tensor of the CPU backend.
 pub type FlexTensor = FloatTensor<Flex>;

@@ -8,9 +8,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{Bytes, DType, TensorData};
 use rayon::prelude::*;
 
-use crate::augment::simd::widened;
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
+use crate::simd::widened;
 
 /// Bytes of the bank that all features of a task are compared with before the next part: half of a core's second-level cache.
 const TILE_BYTES: usize = 512 << 10;

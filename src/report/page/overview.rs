@@ -6,7 +6,7 @@ use super::html::{Html, noted, paragraph, table};
 use super::section::{Scene, Section, digits, names, percent};
 use crate::report::run::Run;
 use crate::report::run::record::Record;
-use crate::train::sinks::duration;
+use crate::time::duration;
 
 const HEAD: [&str; 12] = [
     "Run",

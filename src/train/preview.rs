@@ -4,13 +4,13 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 
-use super::sheet::{Cell, Colour, OUTLINES, Sheet, SheetOptions, SheetRow};
+use super::jobs::StepPlan;
+use super::upload::Upload;
+use crate::colour::Normalization;
 use crate::data::{self, Batch, RgbImage, Source};
 use crate::error::Result;
-use crate::kernel::Normalization;
 use crate::mixture::{Kind, MixturePlan, Row, Stage};
-use crate::train::jobs::StepPlan;
-use crate::train::upload::Upload;
+use crate::sheet::{Cell, Colour, OUTLINES, Sheet, SheetOptions, SheetRow};
 
 /// Draws up to `count` images of a batch into a PNG file, those that are mixed first. 0 draws nothing.
 ///
