@@ -21,6 +21,8 @@ mod losses_checks;
 mod mixture_checks;
 #[path = "fixtures/norm_checks.rs"]
 mod norm_checks;
+#[path = "fixtures/optim_checks.rs"]
+mod optim_checks;
 #[path = "fixtures/schedule_checks.rs"]
 mod schedule_checks;
 #[path = "fixtures/trace_checks.rs"]
@@ -104,6 +106,15 @@ fn trace_production() {
 #[test]
 fn trace_bank() {
     common::devices().iter().for_each(|opened| trace_checks::check("trace_bank", opened));
+}
+
+/// Rules of optimizers, and exact accumulation.
+#[test]
+fn optim() {
+    for opened in common::devices() {
+        optim_checks::check(&opened.device);
+        trace_checks::check("optim", &opened);
+    }
 }
 
 #[test]

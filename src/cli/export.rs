@@ -131,7 +131,7 @@ impl Export {
 fn choose(tensors: &StateDict, wanted: Option<&str>) -> Result<String> {
     let parts: BTreeSet<&str> = tensors
         .keys()
-        .filter(|name| name.ends_with(".running_mean") && !name.starts_with("velocity."))
+        .filter(|name| name.ends_with(".running_mean") && !crate::optim::is_slot(name))
         .filter_map(|name| name.split('.').next())
         .collect();
     let listed = || parts.iter().copied().collect::<Vec<_>>().join(", ");

@@ -22,7 +22,7 @@ use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
 use crate::model::alexnet::AlexNetHalf;
 use crate::model::{ModelConfig, ModelName};
-use crate::optim::{ScheduleConfig, SgdConfig};
+use crate::optim::{OptimConfig, ScheduleConfig};
 
 /// Where an experiment comes from and what to expect of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +141,7 @@ pub struct RunConfig {
     /// The encoder.
     pub model: ModelConfig,
     /// The optimizer.
-    pub optim: SgdConfig,
+    pub optim: OptimConfig,
     /// Length and learning rate.
     pub schedule: ScheduleConfig,
     /// Saving.
@@ -169,7 +169,7 @@ impl Default for RunConfig {
             kernels: KernelsConfig::default(),
             method: MethodConfig::default(),
             model: ModelConfig::default(),
-            optim: SgdConfig::default(),
+            optim: OptimConfig::default(),
             schedule: ScheduleConfig::default(),
             checkpoint: CheckpointConfig::default(),
             log: LogConfig::default(),
@@ -219,6 +219,11 @@ impl RunConfig {
         let error = Error::input(format!("the config has {count} problem{}", if count == 1 { "" } else { "s" }));
         let error = problems.into_iter().fold(error, Error::detail);
         Err(error.hint("`unmix config schema` lists every key with its meaning"))
+    }
+
+    /// Equal shards that a batch is computed in, one after the other: `data.batch` over `data.micro_batch`.
+    pub fn shards(&self) -> usize {
+        self.data.micro_batch.map_or(1, |micro| self.data.batch / micro)
     }
 
     /// Height and width of a view in pixels.
@@ -274,6 +279,7 @@ impl RunConfig {
         if batch > 0 && batch / splits < 2 && splits > 1 {
             out.push(format!("`model.bn_splits` {splits} leaves {} image per group of `data.batch` {batch}", batch / splits));
         }
+        out.extend(self.data.micro_batch.and_then(|micro| shard_problem(batch, micro, splits)));
         let split_views = self.model.split_views.unwrap_or(self.method.splits_views());
         if split_views != self.method.splits_views() {
             out.push(format!(
@@ -304,4 +310,28 @@ impl RunConfig {
             out.push("`mixture.name` = \"unmix\" needs `data.batch` of at least 2".into());
         }
     }
+}
+
+/// Why micro-batches of `micro` images are not the batch, if they are not: exact accumulation needs whole SplitBN groups.
+pub fn shard_problem(batch: usize, micro: usize, splits: usize) -> Option<String> {
+    let group = batch / splits;
+    if micro == 0 {
+        return Some("`data.micro_batch` is 0, must be at least 1 (null: the whole batch at once)".into());
+    }
+    if splits == 1 && micro != batch {
+        return Some(format!(
+            "`data.micro_batch` is {micro}, but with `model.bn_splits` = 1 every image is normalised by the whole batch of {batch}: no \
+             accumulation equals it; set model.bn_splits to at least {}",
+            batch.div_ceil(micro)
+        ));
+    }
+    let whole = batch.is_multiple_of(micro) && splits.is_multiple_of(batch / micro);
+    (!whole).then(|| {
+        let fitting: Vec<String> = (1..=splits).filter(|of| splits.is_multiple_of(*of)).map(|of| (batch / of).to_string()).collect();
+        format!(
+            "`data.micro_batch` is {micro}, but a micro-batch must be whole SplitBN groups ({splits} groups of {group} images, equally many in \
+             each): use {}",
+            fitting.join(", ")
+        )
+    })
 }

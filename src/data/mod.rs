@@ -51,6 +51,9 @@ pub struct DataConfig {
     pub source: SourceConfig,
     /// Images per step, not counting partner images drawn for a mixture.
     pub batch: usize,
+    /// Images that are computed at a time, to save memory: the batch is accumulated exactly, in whole SplitBN groups (`model.bn_splits`). Default:
+    /// the whole batch at once.
+    pub micro_batch: Option<usize>,
     /// Threads that read, decode and augment; 0 means one per core.
     pub workers: usize,
     /// Batches in flight: drawn but not yet taken by the training step.
@@ -68,6 +71,7 @@ impl Default for DataConfig {
         Self {
             source: SourceConfig::default(),
             batch: 128,
+            micro_batch: None,
             workers: 0,
             prefetch: 4,
             drop_last: true,

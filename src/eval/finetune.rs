@@ -19,9 +19,9 @@ use crate::data::{Item, Job, Loader, Source};
 use crate::error::{Error, Result};
 use crate::model::layers::Linear;
 use crate::model::state;
-use crate::model::{Encoder, Frozen, Pass};
+use crate::model::{Encoder, Frozen, Pass, Trained};
 use crate::optim::schedule::multistep;
-use crate::optim::{Sgd, SgdConfig};
+use crate::optim::{OptimConfig, Optimizer};
 use crate::rng::{Purpose, Stream};
 
 /// `eval.finetune`.
@@ -194,7 +194,7 @@ impl Task<'_> {
         let mut model = Classifier::new(self.encoder, features, labels.classes.len(), self.seed, &self.how.device);
         let sgd = || {
             let (momentum, weight_decay) = (self.config.momentum, self.config.weight_decay);
-            Sgd::new(SgdConfig { momentum, weight_decay, ..SgdConfig::default() })
+            Optimizer::new(OptimConfig { momentum, weight_decay, ..OptimConfig::default() })
         };
         let (mut of_nets, mut of_head) = (sgd(), sgd());
         let mut loader = self.loader(images.clone());
@@ -211,8 +211,9 @@ impl Task<'_> {
                 let loss = cross_entropy(logits, &truth);
                 let gradients = loss.backward();
                 sum += n as f64 * f64::from(loss.inner().into_scalar::<f32>());
-                model.nets = of_nets.step(model.nets, &gradients, share * self.config.lr);
-                model.head = of_head.step(model.head, &gradients, share * self.config.head_lr);
+                let (nets, head) = (model.nets.gradients(&gradients), model.head.gradients(&gradients));
+                of_nets.step(&mut model.nets, nets, share * self.config.lr);
+                of_head.step(&mut model.head, head, share * self.config.head_lr);
                 model.nets.iter_mut().zip(passes).for_each(|(net, pass)| net.absorb(&pass.into_stats()));
                 loader.recycle(batch.views);
             }

@@ -3,18 +3,19 @@
 //! The first channel of the colour space and the other two go through nets of their own; each net's features are scored against the
 //! other's bank.
 
-use burn::module::Module;
-use burn::tensor::{Gradients, Tensor};
+use std::ops::Range;
 
-use super::contrast::{Contrast, Drawn, Term, mixture_queries};
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::contrast::{Contrast, Drawn};
 use super::insdis::BankConfig;
-use super::{Draws, Inputs, Method, MixedInput, Outcome, Setup, saved};
+use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::memory::Bank;
 use crate::model::state::{self, StateDict};
-use crate::model::{BatchStats, Encoder, Frozen};
-use crate::optim::Sgd;
+use crate::model::{Encoder, Frozen, Trained};
 
 /// The two nets; in a state dict their names begin with `l.` and `ab.`.
 #[derive(Module, Debug)]
@@ -25,17 +26,30 @@ pub struct Pair {
     pub ab: Encoder,
 }
 
+/// One of the two halves of an image.
+struct Half {
+    /// Its channels.
+    channels: Range<usize>,
+    /// Whose bank its features meet.
+    other: usize,
+    /// The names of the rows of a view, and of those of a mixture.
+    rows: [&'static str; 2],
+    /// The name of its constant of NCE.
+    z: &'static str,
+}
+
+const HALVES: [Half; 2] = [
+    Half { channels: 0..1, other: 1, rows: ["q_l", "qm_l"], z: "nce_z_l" },
+    Half { channels: 1..3, other: 0, rows: ["q_ab", "qm_ab"], z: "nce_z_ab" },
+];
+
 impl Pair {
-    /// Embeddings `[n, d]` of both halves of `[n, 3, h, w]`, and what the norms saw.
-    fn embed_train(&self, images: Tensor<4>) -> ([Tensor<2>; 2], [Vec<BatchStats>; 2]) {
-        let (l, seen_l) = self.l.embed_train(images.clone().narrow(1, 0, 1));
-        let (ab, seen_ab) = self.ab.embed_train(images.narrow(1, 1, 2));
-        ([l, ab], [seen_l, seen_ab])
+    fn nets(&self) -> [&Encoder; 2] {
+        [&self.l, &self.ab]
     }
 
-    fn absorb(&mut self, [l, ab]: &[Vec<BatchStats>; 2]) {
-        self.l.absorb(l);
-        self.ab.absorb(ab);
+    fn nets_mut(&mut self) -> [&mut Encoder; 2] {
+        [&mut self.l, &mut self.ab]
     }
 }
 
@@ -48,14 +62,6 @@ pub struct Cmc {
     /// Of the features of `l` and of `ab`.
     banks: [Bank; 2],
     /// Constants of NCE: of the scores of `l`, of those of `ab`.
-    z: [Option<Tensor<1>>; 2],
-    seen: Option<Seen>,
-}
-
-struct Seen {
-    stats: Vec<[Vec<BatchStats>; 2]>,
-    images: Vec<u32>,
-    features: [Tensor<2>; 2],
     z: [Option<Tensor<1>>; 2],
 }
 
@@ -71,98 +77,83 @@ impl Cmc {
     /// From given nets and banks; `scores` is the kernel path that compares the two.
     pub fn new(config: BankConfig, nets: Pair, banks: [Bank; 2], scores: KernelPath) -> Self {
         let contrast = config.contrast(banks[0].rows().dims()[0], scores);
-        Self { config, contrast, nets: state::with_graph(nets), banks, z: [None, None], seen: None }
+        Self { config, contrast, nets: state::with_graph(nets), banks, z: [None, None] }
     }
 
     /// The banks of `l` and `ab` as they are now.
     pub fn banks(&self) -> &[Bank; 2] {
         &self.banks
     }
-
-    /// Each half against the bank of the other half.
-    fn terms(
-        &self,
-        [l, ab]: [Tensor<2>; 2],
-        drawn: &Drawn,
-        z: [Option<&Tensor<1>>; 2],
-        weights: [Option<Tensor<1>>; 2],
-    ) -> [Term; 2] {
-        let ([z_l, z_ab], [weight_l, weight_ab]) = (z, weights);
-        [
-            self.contrast.term(l, self.banks[1].rows(), drawn, z_l, weight_l),
-            self.contrast.term(ab, self.banks[0].rows(), drawn, z_ab, weight_ab),
-        ]
-    }
-
-    /// The terms of an Un-Mix mixture, a sum `[1]`, with the plain values of own and partner.
-    fn mixture(&self, mixed: &MixedInput, queries: [Tensor<2>; 2], drawn: &Drawn, z: [Option<&Tensor<1>>; 2]) -> [Term; 4] {
-        let [l, ab] = queries.map(|queries| mixture_queries(mixed, queries));
-        let ([own_l, partner_l], [own_ab, partner_ab]) = (l, ab);
-        let [a, b] = self.terms([own_l.0, own_ab.0], drawn, z, [Some(own_l.1), Some(own_ab.1)]);
-        let [c, d] = self.terms([partner_l.0, partner_ab.0], drawn, z, [Some(partner_l.1), Some(partner_ab.1)]);
-        [a, b, c, d]
-    }
-
-    fn contrast_with(&mut self, inputs: Inputs, drawn: &Drawn) -> Outcome {
-        let Inputs { views, mixed, images, .. } = inputs;
-        let [x]: [Tensor<4>; 1] = views.try_into().expect("CMC takes one view, which it splits");
-        let (features, stats) = self.nets.embed_train(x);
-        let mut stats = vec![stats];
-        let [l, ab] = self.terms(features.clone(), drawn, self.z.each_ref().map(Option::as_ref), [None, None]);
-        let mut loss = l.loss.clone() + ab.loss.clone();
-        let mut parts = vec![("l", l.plain.clone()), ("ab", ab.plain.clone())];
-        let mut embeddings = Vec::new();
-        // The terms of one step share the constants.
-        let z = [l.z.clone(), ab.z.clone()];
-        if let Some(mixed) = mixed {
-            let (queries, seen) = self.nets.embed_train(mixed.images.clone());
-            embeddings.extend(["qm_l", "qm_ab"].into_iter().zip(queries.each_ref().map(|rows| rows.clone().inner())));
-            stats.extend((!self.config.clean_stats_only).then_some(seen));
-            let used = z.each_ref().map(|z| z.as_ref().map(|(used, _)| used));
-            let names = ["mix_l", "mix_ab", "mix_rev_l", "mix_rev_ab"];
-            for (name, term) in names.into_iter().zip(self.mixture(&mixed, queries, drawn, used)) {
-                loss = loss + term.loss;
-                parts.push((name, term.plain));
-            }
-        }
-        let z = z.map(|z| z.map(|(_, next)| next));
-        let features = features.map(Tensor::inner);
-        embeddings.extend([("q_l", features[0].clone()), ("q_ab", features[1].clone())]);
-        self.seen = Some(Seen { stats, images, features, z });
-        Outcome { loss, parts, positive: (l.positive + ab.positive).div_scalar(2.0), embeddings }
-    }
 }
 
 impl Method for Cmc {
-    fn views(&self) -> usize {
-        1
+    fn draw(&self, images: &[u32], position: Position) -> Draws {
+        Draws { negatives: self.contrast.draw(images, position), ..Draws::default() }
     }
 
-    fn step(&mut self, inputs: Inputs) -> Outcome {
-        let Draws { negatives, .. } = inputs
-            .draws
-            .clone()
-            .unwrap_or_else(|| Draws { negatives: self.contrast.draw(&inputs.images, inputs.position), ..Draws::default() });
-        let drawn = self.contrast.drawn(negatives, &inputs.images, &inputs.views[0].device());
-        self.contrast_with(inputs, &drawn)
-    }
-
-    fn update(&mut self, gradients: &Gradients, optimizer: &mut Sgd, lr: f64) {
-        self.nets = optimizer.step(self.nets.clone(), gradients, lr);
-    }
-
-    fn after_update(&mut self) {
-        let seen = self.seen.take().expect("a step comes before its update");
-        seen.stats.iter().for_each(|stats| self.nets.absorb(stats));
-        for (bank, features) in self.banks.iter_mut().zip(seen.features) {
-            bank.update(&seen.images, features, self.config.bank_momentum);
+    fn encode(&self, shard: &Shard) -> Encoded {
+        let mut out = Encoded::default();
+        for (batch, images) in [Some(&shard.views[0]), shard.mixed.as_ref()].into_iter().flatten().enumerate() {
+            for (net, half) in self.nets.nets().into_iter().zip(HALVES) {
+                let channels = images.clone().narrow(1, half.channels.start, half.channels.len());
+                out.forward(half.rows[batch], net, channels, shard.of);
+            }
         }
-        self.z = seen.z;
+        out
+    }
+
+    fn couples_rows(&self) -> bool {
+        self.contrast.measures_z(&self.z[0])
+    }
+
+    /// Each half against the bank of the other half; one draw of negatives serves both, and the terms of a half share its constant.
+    fn contrast(&self, rows: &Rows, at: &At) -> Outcome {
+        let device = self.banks[0].rows().device();
+        let term = |half: &Half, batch: usize, drawn: &Drawn, z: Option<&Tensor<1>>, weights: Option<Tensor<1>>| {
+            self.contrast.term(rows.get(half.rows[batch]), self.banks[half.other].rows(), drawn, z, weights)
+        };
+        let drawn = self.contrast.drawn(&at.own(), at.facts, &device);
+        let [l, ab] = [0, 1].map(|i| term(&HALVES[i], 0, &drawn, self.z[i].as_ref(), None));
+        let mut out = Outcome::of("l", l.loss.clone());
+        out.add("ab", ab.loss.clone());
+        let both = (l.positive.clone() + ab.positive.clone()).div_scalar(2.0);
+        out.signals.extend([(POSITIVE, both), ("positive_l", l.positive.clone()), ("positive_ab", ab.positive.clone())]);
+        out.constants.extend(HALVES.iter().zip([&l, &ab]).filter_map(|(half, term)| Some((half.z, term.z.clone()?))));
+        if let Some((weights, rest, partners)) = at.mixture(&device) {
+            let of_partners = self.contrast.drawn(&partners, at.facts, &device);
+            let terms = [(["mix_l", "mix_ab"], &drawn, weights), (["mix_rev_l", "mix_rev_ab"], &of_partners, rest)];
+            for (names, drawn, weights) in terms {
+                for (i, clean) in [&l, &ab].into_iter().enumerate() {
+                    let term = term(&HALVES[i], 1, drawn, clean.z.as_ref(), Some(weights.clone()));
+                    out.add_weighted(names[i], term.plain, term.loss);
+                }
+            }
+        }
+        out
+    }
+
+    fn trained(&mut self) -> &mut dyn Trained {
+        &mut self.nets
+    }
+
+    fn follow(&mut self, done: &Done) {
+        let halves = self.nets.nets_mut().into_iter().zip(&mut self.banks).zip(&mut self.z).zip(HALVES);
+        for (((net, bank), z), half) in halves {
+            let moving = if self.config.clean_stats_only { &half.rows[..1] } else { &half.rows };
+            moving.iter().filter_map(|name| done.seen(name)).for_each(|stats| net.absorb(stats));
+            bank.update(&done.facts.images, done.rows.get(half.rows[0]), self.config.bank_momentum);
+            *z = done.constant(half.z);
+        }
     }
 
     fn encoder(&self) -> Frozen {
         let Pair { l, ab } = state::without_graph(self.nets.clone());
         Frozen { parts: vec![("l", 0..1, l), ("ab", 1..3, ab)] }
+    }
+
+    /// None: each net sees a part of the channels.
+    fn encoders(&self) -> &'static [&'static str] {
+        &[]
     }
 
     fn state(&self) -> StateDict {
@@ -183,7 +174,6 @@ impl Method for Cmc {
         self.nets = state::load(self.nets.clone(), &nets.map(|(name, data)| (name.clone(), data.clone())).collect())?;
         self.banks = banks.map(|rows| Bank::restore(Tensor::from_data(rows, &device)));
         self.z = [saved::get(state, "nce_z_l", &device), saved::get(state, "nce_z_ab", &device)];
-        self.seen = None;
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::{MixedInput, Negatives, Position};
+use super::{Facts, Negatives, Position, index};
 use crate::kernel::{KernelPath, scores};
 use crate::loss::criterion::{Criterion, LossName};
-use crate::loss::{BankScores, NceZ, info_nce, nce};
+use crate::loss::{BankScores, info_nce};
 use crate::rng::{Purpose, Stream};
 
 /// The logit of a negative that does not count: its weight in either loss is 0.
@@ -21,8 +21,6 @@ pub struct Contrast {
     pub negatives: usize,
     /// Softmax or NCE.
     pub loss: LossName,
-    /// Where the constant of NCE comes from.
-    pub nce_z: NceZ,
     /// Leave out negatives that are the positive.
     pub mask_self: bool,
     /// One set of negatives for the whole batch.
@@ -52,8 +50,8 @@ pub struct Term {
     pub plain: Tensor<1>,
     /// How likely the positives are, `[1]`, without graph.
     pub positive: Tensor<1>,
-    /// The constant that NCE used and that of the next step, each `[1]`.
-    pub z: Option<(Tensor<1>, Tensor<1>)>,
+    /// The constant that NCE used, `[1]`.
+    pub z: Option<Tensor<1>>,
 }
 
 impl Contrast {
@@ -77,28 +75,33 @@ impl Contrast {
         Negatives::Each(rows)
     }
 
-    /// The drawn rows on the device, with what does not count.
-    pub fn drawn(&self, negatives: Negatives, images: &[u32], device: &Device) -> Drawn {
-        let b = images.len();
-        let index = |values: Vec<i32>| -> Tensor<1, Int> {
-            let count = values.len();
-            Tensor::from_data(TensorData::new(values, [count]), device)
-        };
+    /// What the positives of the batch rows `positives` meet, on the device.
+    pub fn drawn(&self, positives: &[u32], facts: &Facts, device: &Device) -> Drawn {
+        let negatives = facts.draws.as_ref().map_or(&Negatives::None, |draws| &draws.negatives);
+        let images: Vec<u32> = positives.iter().map(|&row| facts.images[row as usize]).collect();
+        let m = images.len();
         match negatives {
             Negatives::None => panic!("a method with a bank draws negatives"),
-            Negatives::Each(rows) => {
-                let columns = rows.len() / b;
+            Negatives::Each(all) => {
+                let columns = all.len() / facts.images.len();
+                let row = |&row: &u32| &all[row as usize * columns..][..columns];
+                let rows: Vec<i32> = positives.iter().flat_map(row).copied().collect();
                 let own = |row: &[i32]| row.iter().enumerate().map(|(k, &value)| k > 0 && value == row[0]).collect::<Vec<_>>();
-                let masked = self.mask_self.then(|| mask(rows.chunks(columns).flat_map(own).collect(), [b, columns], device));
-                Drawn::Each(scores::rows(rows, [b, columns], device), masked)
+                let masked = self.mask_self.then(|| mask(rows.chunks(columns).flat_map(own).collect(), [m, columns], device));
+                Drawn::Each(scores::rows(rows, [m, columns], device), masked)
             }
             Negatives::Shared(rows) => {
-                let k = rows.len();
                 let own = images.iter().flat_map(|&image| rows.iter().map(move |&row| row == image as i32)).collect();
-                let masked = self.mask_self.then(|| mask(own, [b, k], device));
-                Drawn::Shared(index(images.iter().map(|&i| i as i32).collect()), index(rows), masked)
+                let masked = self.mask_self.then(|| mask(own, [m, rows.len()], device));
+                let negatives = Tensor::from_data(TensorData::new(rows.clone(), [rows.len()]), device);
+                Drawn::Shared(index(&images, device), negatives, masked)
             }
         }
+    }
+
+    /// Whether a step without a constant of NCE so far, `z`, has to measure it.
+    pub fn measures_z(&self, z: &Option<Tensor<1>>) -> bool {
+        self.loss == LossName::Nce && z.is_none()
     }
 
     /// One term: `features` `[b, d]` on a graph against `bank` `[n, d]`, each query's loss times its weight `[b]`, if there are weights.
@@ -118,8 +121,7 @@ impl Contrast {
                 Some(weights) => (per_query.clone() * weights).mean(),
                 None => per_query.clone().mean(),
             };
-            let next = |z: &Tensor<1>| (z.clone(), self.nce_z.next(z.clone(), || nce::estimate_z(logits.clone(), self.images)));
-            Term { loss, plain: per_query.inner().mean(), positive: criterion.positive(logits.clone()), z: criterion.z().map(next) }
+            Term { loss, plain: per_query.inner().mean(), positive: criterion.positive(logits), z: criterion.z().cloned() }
         };
         match drawn {
             Drawn::Each(rows, masked) => {
@@ -151,10 +153,4 @@ pub fn hide(logits: Tensor<2>, masked: &Option<Tensor<2, Bool>>) -> Tensor<2> {
         Some(mask) => logits.mask_fill(mask.clone(), MASKED),
         None => logits,
     }
-}
-
-/// The two sets of queries of an Un-Mix term with their weights: mixtures as their own images, and as their partners.
-pub fn mixture_queries(mixed: &MixedInput, queries: Tensor<2>) -> [(Tensor<2>, Tensor<1>); 2] {
-    let mixed = crate::loss::unmix::Mixed { queries, lambda: mixed.lambda.clone(), inverse: mixed.inverse.clone() };
-    [(mixed.queries.clone(), mixed.lambda.clone()), (mixed.reversed(), mixed.reversed_weight())]
 }

@@ -1,19 +1,18 @@
 //! InsDis: instance discrimination against a memory bank (Wu et al., arXiv 1805.01978; `train_moco_ins.py` without `--moco` in the first
 //! program of arXiv 2003.05438).
 
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{Contrast, Drawn, mixture_queries};
-use super::{Draws, Inputs, Method, Outcome, Setup, saved};
+use super::contrast::Contrast;
+use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::loss::{LossName, NceZ};
 use crate::memory::Bank;
 use crate::model::state::{self, StateDict};
-use crate::model::{BatchStats, Encoder, Frozen};
-use crate::optim::Sgd;
+use crate::model::{Encoder, Frozen, Trained};
 
 /// `method` with `name = "insdis"`, and what CMC has beyond its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,7 +87,6 @@ impl BankConfig {
             temperature: self.temperature,
             negatives: self.negatives,
             loss: self.loss,
-            nce_z: self.nce_z,
             mask_self: self.mask_self,
             shared: self.shared_negatives,
             images,
@@ -105,14 +103,6 @@ pub struct InsDis {
     query: Encoder,
     bank: Bank,
     z: Option<Tensor<1>>,
-    seen: Option<Seen>,
-}
-
-struct Seen {
-    stats: Vec<Vec<BatchStats>>,
-    images: Vec<u32>,
-    features: Tensor<2>,
-    z: Option<Tensor<1>>,
 }
 
 impl InsDis {
@@ -126,69 +116,68 @@ impl InsDis {
     /// From a given encoder and bank; `scores` is the kernel path that compares the two.
     pub fn new(config: BankConfig, encoder: Encoder, bank: Bank, scores: KernelPath) -> Self {
         let contrast = config.contrast(bank.rows().dims()[0], scores);
-        Self { config, contrast, query: state::with_graph(encoder), bank, z: None, seen: None }
+        Self { config, contrast, query: state::with_graph(encoder), bank, z: None }
     }
 
     /// The bank as it is now.
     pub fn bank(&self) -> &Bank {
         &self.bank
     }
-
-    fn contrast_with(&mut self, inputs: Inputs, drawn: &Drawn) -> Outcome {
-        let Inputs { views, mixed, images, .. } = inputs;
-        let [x]: [Tensor<4>; 1] = views.try_into().expect("InsDis takes one view");
-        let (q, stats) = self.query.embed_train(x);
-        let mut stats = vec![stats];
-        let term = self.contrast.term(q.clone(), self.bank.rows(), drawn, self.z.as_ref(), None);
-        let mut loss = term.loss.clone();
-        let mut parts = vec![("clean", term.plain)];
-        let mut embeddings = vec![("q", q.clone().inner())];
-        // The terms of one step share the constant.
-        let z = term.z.clone();
-        if let Some(mixed) = mixed {
-            let (queries, seen) = self.query.embed_train(mixed.images.clone());
-            stats.extend((!self.config.clean_stats_only).then_some(seen));
-            embeddings.push(("qm", queries.clone().inner()));
-            for (name, (queries, weight)) in ["mix", "mix_rev"].into_iter().zip(mixture_queries(&mixed, queries)) {
-                let z = z.as_ref().map(|(used, _)| used);
-                let term = self.contrast.term(queries, self.bank.rows(), drawn, z, Some(weight));
-                loss = loss + term.loss;
-                parts.push((name, term.plain));
-            }
-        }
-        let z = z.map(|(_, next)| next);
-        self.seen = Some(Seen { stats, images, features: q.inner(), z });
-        Outcome { loss, parts, positive: term.positive, embeddings }
-    }
 }
 
 impl Method for InsDis {
-    fn views(&self) -> usize {
-        1
+    fn draw(&self, images: &[u32], position: Position) -> Draws {
+        Draws { negatives: self.contrast.draw(images, position), ..Draws::default() }
     }
 
-    fn step(&mut self, inputs: Inputs) -> Outcome {
-        let Draws { negatives, .. } = inputs
-            .draws
-            .clone()
-            .unwrap_or_else(|| Draws { negatives: self.contrast.draw(&inputs.images, inputs.position), ..Draws::default() });
-        let drawn = self.contrast.drawn(negatives, &inputs.images, &inputs.views[0].device());
-        self.contrast_with(inputs, &drawn)
+    fn encode(&self, shard: &Shard) -> Encoded {
+        let mut out = Encoded::default();
+        out.forward("q", &self.query, shard.views[0].clone(), shard.of);
+        if let Some(mixed) = &shard.mixed {
+            out.forward("qm", &self.query, mixed.clone(), shard.of);
+        }
+        out
     }
 
-    fn update(&mut self, gradients: &Gradients, optimizer: &mut Sgd, lr: f64) {
-        self.query = optimizer.step(self.query.clone(), gradients, lr);
+    fn couples_rows(&self) -> bool {
+        self.contrast.measures_z(&self.z)
     }
 
-    fn after_update(&mut self) {
-        let seen = self.seen.take().expect("a step comes before its update");
-        seen.stats.iter().for_each(|stats| self.query.absorb(stats));
-        self.bank.update(&seen.images, seen.features, self.config.bank_momentum);
-        self.z = seen.z;
+    fn contrast(&self, rows: &Rows, at: &At) -> Outcome {
+        let (bank, device) = (self.bank.rows(), self.bank.rows().device());
+        let drawn = self.contrast.drawn(&at.own(), at.facts, &device);
+        let term = self.contrast.term(rows.get("q"), bank.clone(), &drawn, self.z.as_ref(), None);
+        let mut out = Outcome::of("clean", term.loss);
+        out.signals.push((POSITIVE, term.positive));
+        // The terms of one step share the constant.
+        out.constants.extend(term.z.clone().map(|z| ("nce_z", z)));
+        if let Some((weights, rest, partners)) = at.mixture(&device) {
+            let of_partners = self.contrast.drawn(&partners, at.facts, &device);
+            for (name, drawn, weights) in [("mix", &drawn, weights), ("mix_rev", &of_partners, rest)] {
+                let term = self.contrast.term(rows.get("qm"), bank.clone(), drawn, term.z.as_ref(), Some(weights));
+                out.add_weighted(name, term.plain, term.loss);
+            }
+        }
+        out
+    }
+
+    fn trained(&mut self) -> &mut dyn Trained {
+        &mut self.query
+    }
+
+    fn follow(&mut self, done: &Done) {
+        let moving: &[&str] = if self.config.clean_stats_only { &["q"] } else { &["q", "qm"] };
+        moving.iter().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats));
+        self.bank.update(&done.facts.images, done.rows.get("q"), self.config.bank_momentum);
+        self.z = done.constant("nce_z");
     }
 
     fn encoder(&self) -> Frozen {
         Frozen::one("query", state::without_graph(self.query.clone()))
+    }
+
+    fn encoders(&self) -> &'static [&'static str] {
+        &["query"]
     }
 
     fn state(&self) -> StateDict {
@@ -204,7 +193,6 @@ impl Method for InsDis {
         self.query = state::load(self.query.clone(), &saved::part(state, "query."))?;
         self.bank = Bank::restore(Tensor::from_data(rows, &device));
         self.z = saved::get(state, "nce_z", &device);
-        self.seen = None;
         Ok(())
     }
 }

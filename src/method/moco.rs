@@ -1,19 +1,17 @@
 //! MoCo v1 and v2, asymmetric and symmetric, with the Un-Mix loss when a mixed batch comes along.
 
-use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::hide;
-use super::{Draws, Inputs, Method, Outcome, Position, Setup, saved};
+use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, Target, index, saved};
 use crate::error::{Error, Result};
-use crate::loss::unmix::{Mixed, mixture_terms_by};
-use crate::loss::{Criterion, LossName, NceZ, info_nce, nce};
+use crate::loss::{Criterion, LossName, NceZ};
 use crate::memory::Queue;
 use crate::memory::queue::QueueInit;
 use crate::model::state::{self, StateDict};
-use crate::model::{BatchStats, Encoder, Frozen, ema};
-use crate::optim::Sgd;
+use crate::model::{Encoder, Frozen, Pass, Trained, ema};
 use crate::rng::{Purpose, Stream};
 
 /// `method.memory`: the queue of keys.
@@ -118,16 +116,6 @@ pub struct Moco {
     /// The constant of NCE.
     z: Option<Tensor<1>>,
     shuffles: bool,
-    seen: Option<Seen>,
-}
-
-/// What a step leaves for `after_update`.
-struct Seen {
-    query_stats: Vec<Vec<BatchStats>>,
-    key_stats: Vec<Vec<BatchStats>>,
-    keys: Vec<Tensor<2>>,
-    images: Vec<u32>,
-    z: Option<Tensor<1>>,
 }
 
 impl Moco {
@@ -142,7 +130,7 @@ impl Moco {
     pub fn new(config: MocoConfig, encoder: Encoder, queue: Queue, bn_splits: usize, images: usize) -> Self {
         let key = state::without_graph(encoder.clone());
         let shuffles = config.shuffle_bn && bn_splits > 1;
-        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles, seen: None }
+        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles }
     }
 
     /// The queue as it is now.
@@ -154,140 +142,136 @@ impl Moco {
     pub fn key(&self) -> &Encoder {
         &self.key
     }
+}
 
-    /// The permutations of the key forwards.
-    fn draw(&self, n: usize, position: Position) -> Draws {
-        let forwards = if self.shuffles { 1 + u64::from(self.config.symmetric) } else { 0 };
-        let order = |forward| Stream::new(position.seed, Purpose::ShuffleBn, &[position.epoch, position.step, forward]);
-        Draws { shuffles: (0..forwards).map(|forward| order(forward).permutation(n)).collect(), ..Draws::default() }
-    }
-
-    /// Keys `[n, d]` of one view: training statistics, no graph, ShuffleBN around it if there is a permutation.
-    fn keys(&self, images: Tensor<4>, order: Option<&Vec<u32>>) -> (Tensor<2>, Vec<BatchStats>) {
-        let Some(order) = order else { return self.key.embed_train(images) };
-        let n = images.dims()[0];
-        let mut back = vec![0i32; n];
-        order.iter().enumerate().for_each(|(at, &from)| back[from as usize] = at as i32);
-        let index = |rows: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &images.device());
-        let (order, back) = (index(order.iter().map(|&i| i as i32).collect()), index(back));
-        let (keys, stats) = self.key.embed_train(images.select(0, order));
-        (keys.select(0, back), stats)
-    }
+/// Queries `[m, d]` with their scores against everything that is no positive of theirs: once for all terms they are part of.
+struct Queries {
+    rows: Tensor<2>,
+    /// `[m, k]`, not yet divided by the temperature.
+    against_queue: Tensor<2>,
 }
 
 impl Moco {
-    /// Scores of queries `[n, d]` over the temperature: their keys, the queue and, if asked for, the keys of this batch.
-    fn logits(&self, queries: Tensor<2>, keys: Tensor<2>) -> Tensor<2> {
-        let memory = self.queue.rows();
-        let memory = if self.config.in_batch_negatives { Tensor::cat(vec![memory, keys.clone()], 0) } else { memory };
-        info_nce::logits(queries, keys, memory, self.config.temperature)
+    fn queries(&self, rows: Tensor<2>) -> Queries {
+        Queries { against_queue: rows.clone().matmul(self.queue.rows().transpose()), rows }
     }
 
-    /// Which columns of [`Moco::logits`] do not count for the queries of `images`.
-    fn masked(&self, images: &[u32], device: &Device) -> Option<Tensor<2, Bool>> {
+    /// Logits `[m, 1 + k]` of queries against the keys of the batch rows `positives`, the queue and, if asked for, all keys `[n, d]` of this batch.
+    fn logits(&self, queries: &Queries, keys: &Tensor<2>, positives: &[u32], at: &At) -> Tensor<2> {
+        let device = keys.device();
+        let whole = positives.iter().copied().eq(0..at.facts.images.len() as u32);
+        let own = if whole { keys.clone() } else { keys.clone().select(0, index(positives, &device)) };
+        let mut columns = vec![(queries.rows.clone() * own).sum_dim(1), queries.against_queue.clone()];
+        if self.config.in_batch_negatives {
+            columns.push(queries.rows.clone().matmul(keys.clone().transpose()));
+        }
+        let logits = Tensor::cat(columns, 1).div_scalar(self.config.temperature);
+        hide(logits, &self.masked(positives, at, &device))
+    }
+
+    /// Which columns of [`Moco::logits`] do not count.
+    fn masked(&self, positives: &[u32], at: &At, device: &Device) -> Option<Tensor<2, Bool>> {
         let (same, in_batch) = (self.config.mask_same_index, self.config.in_batch_negatives);
         if !same && !in_batch {
             return None;
         }
+        let images = &at.facts.images;
         let mut values = Vec::new();
-        for (i, &image) in images.iter().enumerate() {
+        for &positive in positives {
+            let image = Some(images[positive as usize]);
             values.push(false);
-            values.extend(self.queue.images().iter().map(|&owner| same && owner == Some(image)));
+            values.extend(self.queue.images().iter().map(|&owner| same && owner == image));
             // The own key is the positive.
-            values.extend((0..if in_batch { images.len() } else { 0 }).map(|j| j == i));
+            values.extend((0..if in_batch { images.len() } else { 0 }).map(|row| row == positive as usize));
         }
-        let dims = [images.len(), values.len() / images.len()];
+        let dims = [positives.len(), values.len() / positives.len()];
         Some(Tensor::from_data(TensorData::new(values, dims), device))
     }
 }
 
 impl Method for Moco {
-    fn views(&self) -> usize {
-        2
+    fn draw(&self, images: &[u32], position: Position) -> Draws {
+        let forwards = if self.shuffles { self.targets().len() as u64 } else { 0 };
+        let order = |forward| Stream::new(position.seed, Purpose::ShuffleBn, &[position.epoch, position.step, forward]);
+        Draws { shuffles: (0..forwards).map(|forward| order(forward).permutation(images.len())).collect(), ..Draws::default() }
     }
 
-    fn step(&mut self, inputs: Inputs) -> Outcome {
-        let Inputs { views, mixed, images, position, draws } = inputs;
-        let Draws { shuffles, .. } = draws.unwrap_or_else(|| self.draw(images.len(), position));
-        let [x1, x2]: [Tensor<4>; 2] = views.try_into().expect("MoCo takes two views");
+    fn targets(&self) -> Vec<Target> {
+        let second = self.config.symmetric.then_some(Target { name: "k1", view: 0 });
+        [Target { name: "k", view: 1 }].into_iter().chain(second).collect()
+    }
 
-        // The order of the query forwards is that of the running statistics: x1, mixture, x2, mixture again.
-        let (q1, stats) = self.query.embed_train(x1.clone());
-        let mut query_stats = vec![stats];
-        let mixture = mixed.map(|mixed| {
-            let (queries, stats) = self.query.embed_train(mixed.images);
-            (Mixed { queries, lambda: mixed.lambda, inverse: mixed.inverse }, stats)
-        });
-        let absorbed = mixture.as_ref().filter(|_| !self.config.clean_stats_only).map(|(_, stats)| stats.clone());
-        query_stats.extend(absorbed.clone());
-        let q2 = self.config.symmetric.then(|| {
-            let (q2, stats) = self.query.embed_train(x2.clone());
-            query_stats.push(stats);
-            query_stats.extend(absorbed.filter(|_| self.config.replay_mixture_stats));
-            q2
-        });
-        let (k2, stats) = self.keys(x2, shuffles.first());
-        let mut key_stats = vec![stats];
-        let k1 = self.config.symmetric.then(|| {
-            let (k1, stats) = self.keys(x1, shuffles.get(1));
-            key_stats.push(stats);
-            k1
-        });
+    fn target(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        self.key.embed(images, pass)
+    }
 
-        let masked = self.masked(&images, &q1.device());
-        let logits = |queries: Tensor<2>, keys: &Tensor<2>| hide(self.logits(queries, keys.clone()), &masked);
-        let clean = logits(q1.clone(), &k2);
+    fn encode(&self, shard: &Shard) -> Encoded {
+        let mut out = Encoded::default();
+        out.forward("q", &self.query, shard.views[0].clone(), shard.of);
+        if let Some(mixed) = &shard.mixed {
+            out.forward("qm", &self.query, mixed.clone(), shard.of);
+        }
+        if self.config.symmetric {
+            out.forward("q2", &self.query, shard.views[1].clone(), shard.of);
+        }
+        out
+    }
+
+    /// The constant of NCE is measured on the whole first batch; everything else is a sum over queries.
+    fn couples_rows(&self) -> bool {
+        self.config.loss == LossName::Nce && self.z.is_none()
+    }
+
+    fn contrast(&self, rows: &Rows, at: &At) -> Outcome {
+        let own = at.own();
+        let clean = self.logits(&self.queries(rows.get("q")), &rows.get("k"), &own, at);
         // The terms of one step share the constant of NCE.
         let criterion = Criterion::of(self.config.loss, self.z.as_ref(), &clean, self.images);
-        let mut loss = criterion.per_query(clean.clone()).mean();
-        let mut parts = vec![("clean_12", loss.clone())];
-        let mut embeddings = vec![("q", q1), ("k", k2.clone())];
-        if let (Some(q2), Some(k1)) = (q2, &k1) {
-            let back = criterion.per_query(logits(q2.clone(), k1)).mean();
-            loss = loss + back.clone();
-            parts.push(("clean_21", back));
-            embeddings.extend([("q2", q2), ("k1", k1.clone())]);
+        let mut out = Outcome::of("clean_12", criterion.per_query(clean.clone()).mean());
+        out.signals.push((POSITIVE, criterion.positive(clean)));
+        out.constants.extend(criterion.z().map(|z| ("nce_z", z.clone())));
+        if self.config.symmetric {
+            let back = self.logits(&self.queries(rows.get("q2")), &rows.get("k1"), &own, at);
+            out.add("clean_21", criterion.per_query(back).mean());
         }
-        if let Some((mixed, _)) = mixture {
-            let against = [("mix_2", "mix_rev_2", Some(&k2)), ("mix_1", "mix_rev_1", k1.as_ref())];
-            for (own, partner, keys) in against {
-                let Some(keys) = keys else { continue };
-                let terms = mixture_terms_by(&mixed, |queries| criterion.per_query(logits(queries, keys)));
-                loss = loss + terms.total;
-                parts.extend([(own, terms.own), (partner, terms.partner)]);
+        if let Some((weights, rest, partners)) = at.mixture(&self.queue.rows().device()) {
+            let mixtures = self.queries(rows.get("qm"));
+            let against = [("mix_2", "mix_rev_2", "k"), ("mix_1", "mix_rev_1", "k1")];
+            for (as_own, as_partner, keys) in against.into_iter().take(self.targets().len()) {
+                for (name, positives, weights) in [(as_own, &own, &weights), (as_partner, &partners, &rest)] {
+                    let losses = criterion.per_query(self.logits(&mixtures, &rows.get(keys), positives, at));
+                    out.add_weighted(name, losses.clone().mean(), (losses * weights.clone()).mean());
+                }
             }
-            embeddings.push(("qm", mixed.queries));
         }
-        let next = |z: &Tensor<1>| self.config.nce_z.next(z.clone(), || nce::estimate_z(clean.clone(), self.images));
-        let z = criterion.z().map(next);
-
-        // One enqueue per step; in symmetric mode the keys of view 1 come first.
-        let keys: Vec<_> = k1.into_iter().chain([k2]).collect();
-        let images = images.repeat(keys.len());
-        self.seen = Some(Seen { query_stats, key_stats, keys, images, z });
-        Outcome {
-            loss,
-            parts: parts.into_iter().map(|(name, part)| (name, part.inner())).collect(),
-            positive: criterion.positive(clean),
-            embeddings: embeddings.into_iter().map(|(name, rows)| (name, rows.inner())).collect(),
-        }
+        out
     }
 
-    fn update(&mut self, gradients: &Gradients, optimizer: &mut Sgd, lr: f64) {
-        self.query = optimizer.step(self.query.clone(), gradients, lr);
+    fn trained(&mut self) -> &mut dyn Trained {
+        &mut self.query
     }
 
-    fn after_update(&mut self) {
-        let seen = self.seen.take().expect("a step comes before its update");
-        seen.query_stats.iter().for_each(|stats| self.query.absorb(stats));
-        seen.key_stats.iter().for_each(|stats| self.key.absorb(stats));
+    fn follow(&mut self, done: &Done) {
+        // The reference encodes the mixture once for each direction, which moves the running statistics as often.
+        let mixture = (!self.config.clean_stats_only).then_some("qm");
+        let again = mixture.filter(|_| self.config.symmetric && self.config.replay_mixture_stats);
+        let order = [Some("q"), mixture, Some("q2"), again];
+        order.into_iter().flatten().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats));
+        ["k", "k1"].into_iter().filter_map(|name| done.seen(name)).for_each(|stats| self.key.absorb(stats));
         self.key = ema::update(self.key.clone(), &self.query, self.config.key_momentum);
-        self.queue.push(Tensor::cat(seen.keys, 0), &seen.images);
-        self.z = seen.z;
+        // One enqueue per step; in symmetric mode the keys of view 1 come first.
+        let keys: Vec<_> = self.targets().iter().rev().map(|target| done.rows.get(target.name)).collect();
+        let images = done.facts.images.repeat(keys.len());
+        self.queue.push(Tensor::cat(keys, 0), &images);
+        self.z = done.constant("nce_z");
     }
 
     fn encoder(&self) -> Frozen {
         Frozen::one("query", state::without_graph(self.query.clone()))
+    }
+
+    fn encoders(&self) -> &'static [&'static str] {
+        &["query", "key"]
     }
 
     fn state(&self) -> StateDict {
@@ -322,7 +306,6 @@ impl Method for Moco {
             self.queue = self.queue.clone().with_images(images);
         }
         self.z = saved::get(state, "nce_z", &device);
-        self.seen = None;
         Ok(())
     }
 }

@@ -1,113 +1,86 @@
-//! Methods: what a step computes. The training loop knows none of them.
+//! Methods: what a step computes. The training loop knows none of them. [`step`] has the words that both share.
 
 pub mod cmc;
 pub mod contrast;
 pub mod insdis;
 pub mod moco;
 mod saved;
+pub mod step;
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Gradients, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Opened;
 use crate::error::Result;
 use crate::kernel::KernelPath;
-use crate::model::{Frozen, ModelConfig, StateDict, state};
-use crate::optim::Sgd;
+use crate::model::{Frozen, ModelConfig, Pass, StateDict, Trained, state};
 
 pub use cmc::Cmc;
 pub use insdis::{BankConfig, InsDis};
 pub use moco::{Moco, MocoConfig};
+pub use step::{
+    At, Done, Draws, Encoded, Facts, Forward, Inputs, Mixture, Negatives, Outcome, Position, Rows, Shard, Span, Target,
+};
 
-/// The images of one step, on the device, outside any graph.
-#[derive(Debug, Clone)]
-pub struct Inputs {
-    /// One batch per view, `[n, 3, h, w]`, normalised, input mixtures already applied.
-    pub views: Vec<Tensor<4>>,
-    /// The Un-Mix mixture of view 1.
-    pub mixed: Option<MixedInput>,
-    /// Which images of the dataset they are, n.
-    pub images: Vec<u32>,
-    /// Where in the run this is: keys of the streams drawn inside a step.
-    pub position: Position,
-    /// What the step draws; left out, the method draws it for `position`. Golden traces bring their own.
-    pub draws: Option<Draws>,
-}
+/// The name of the signal that contrastive methods are watched by: the mean probability of the positive over the clean queries of view 1.
+pub const POSITIVE: &str = "positive_prob";
 
-/// What a step draws besides its images: plain data, made on the host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Draws {
-    /// ShuffleBN: row i of the j-th key forward is image `shuffles[j][i]` of the batch.
-    pub shuffles: Vec<Vec<u32>>,
-    /// Rows of a memory bank.
-    pub negatives: Negatives,
-}
-
-/// The rows of a memory bank that a batch of n images meets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Negatives {
-    /// There is no bank.
-    #[default]
-    None,
-    /// `[n, 1 + k]`, column 0 the images' own rows.
-    Each(Vec<i32>),
-    /// `[k]`, the same for every image.
-    Shared(Vec<i32>),
-}
-
-/// The mixed batch of Un-Mix.
-#[derive(Debug, Clone)]
-pub struct MixedInput {
-    /// `[n, 3, h, w]`.
-    pub images: Tensor<4>,
-    /// Weight of the own image per row, `[n]`.
-    pub lambda: Tensor<1>,
-    /// Row i of `images.select(inverse)` is the mixture in which image i is the partner, `[n]`.
-    pub inverse: Tensor<1, Int>,
-}
-
-/// Keys of the random streams of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The run's seed.
-    pub seed: u64,
-    /// Completed epochs.
-    pub epoch: u64,
-    /// Completed steps.
-    pub step: u64,
-}
-
-/// What a step computed, before any update.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// The loss, `[1]`, on the graph.
-    pub loss: Tensor<1>,
-    /// Named summands, each `[1]`, without graph, for the log.
-    pub parts: Vec<(&'static str, Tensor<1>)>,
-    /// Mean softmax weight of the positive over the clean queries of view 1, `[1]`.
-    pub positive: Tensor<1>,
-    /// Named embeddings, unit rows `[n, d]`, without graph: for monitors and tests.
-    pub embeddings: Vec<(&'static str, Tensor<2>)>,
-}
-
-/// A pre-training method. Calls come in the order `step`, `update`, `after_update`; stopping after `step` leaves the state as it was.
+/// A pre-training method: what a step computes, in three movements. It updates nothing by itself: whoever drives it (`train::step`) takes the
+/// gradients back through the nets, lets the optimizer move [`Method::trained`], and then calls [`Method::follow`].
+///
+/// 1. *Encode*: nets only. [`Method::target`] gives constant rows, [`Method::encode`] the trained ones, shard by shard; both read no memory and
+///    change nothing.
+/// 2. *Contrast*: the loss only, a function of rows and memories.
+/// 3. *Follow*: running statistics, moving averages, memories, each from what the step saw.
 pub trait Method: Send {
-    /// Augmented views it wants per image.
-    fn views(&self) -> usize;
-    /// Forward passes and loss.
-    fn step(&mut self, inputs: Inputs) -> Outcome;
-    /// Update of the trained weights; `gradients` are those of the last step's loss.
-    fn update(&mut self, gradients: &Gradients, optimizer: &mut Sgd, lr: f64);
-    /// Running statistics, moving averages, then memories: each from what the last `step` saw.
-    fn after_update(&mut self);
+    /// What a step draws besides its images: a pure function of the arguments.
+    fn draw(&self, _images: &[u32], _position: Position) -> Draws {
+        Draws::default()
+    }
+
+    /// The forwards whose rows are constants of the loss, in the order in which they move running statistics.
+    fn targets(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    /// Rows `[m, d]` of a target forward over images `[m, 3, h, w]`, without graph.
+    fn target(&self, _images: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
+        unreachable!("a method with targets encodes them")
+    }
+
+    /// Rows of the trained nets over one shard, on their graph.
+    fn encode(&self, shard: &Shard) -> Encoded;
+
+    /// Whether the loss of this step is no sum over the trained rows, so that a shard's gradient needs the rows of all.
+    fn couples_rows(&self) -> bool {
+        false
+    }
+
+    /// The loss of trained rows against targets and memories as they are before the step.
+    fn contrast(&self, rows: &Rows, at: &At) -> Outcome;
+
+    /// What the optimizer moves.
+    fn trained(&mut self) -> &mut dyn Trained;
+
+    /// Running statistics, moving averages, then memories.
+    fn follow(&mut self, done: &Done);
+
     /// What is evaluated and exported.
     fn encoder(&self) -> Frozen;
+
+    /// The names before the dots of [`Method::state`] behind which encoders of whole images stand: what `model.weights` fills.
+    fn encoders(&self) -> &'static [&'static str];
+
     /// Everything that a resume needs, as named tensors.
     fn state(&self) -> StateDict;
+
     /// Puts a saved state back.
+    ///
+    /// # Errors
+    /// A state of another method or of other shapes.
     fn restore(&mut self, state: &StateDict) -> Result<()>;
 }
 
@@ -221,4 +194,11 @@ impl MethodConfig {
             Self::Insdis(config) | Self::Cmc(config) => config.warnings(images),
         }
     }
+}
+
+/// Row numbers on a device, `[n]`.
+pub(crate) fn index(rows: &[u32], device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let count = rows.len();
+    Tensor::from_data(TensorData::new(rows, [count]), device)
 }

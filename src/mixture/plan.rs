@@ -275,6 +275,11 @@ impl UnmixPlan {
         if self.per_sample { None } else { self.lambdas.first().copied() }
     }
 
+    /// The partner of image i: the inverse of [`UnmixPlan::inverse`].
+    pub fn partners(&self) -> Vec<u32> {
+        invert(&self.inverse).expect("a plan's gather index is a permutation")
+    }
+
     /// What row i of the gathered features weighs: the part of image i in the mixture where it is the partner.
     pub fn partner_weights(&self) -> Vec<f64> {
         self.inverse.iter().map(|&row| 1.0 - self.lambdas[row as usize]).collect()

@@ -10,14 +10,14 @@ use std::collections::HashMap;
 pub fn update<M: Module>(key: M, query: &M, momentum: f64) -> M {
     let mut source = HashMap::new();
     // A clone shares the values; mapping with the identity only reads them.
-    let _ = map_values(query.clone(), &mut |name, value| {
-        source.insert(name.to_owned(), value.clone());
+    let _ = map_values(query.clone(), &mut |parameter, value| {
+        source.insert(parameter.name.to_owned(), value.clone());
         value
     });
-    map_values(key, &mut |name, old| {
-        if is_buffer(name) {
+    map_values(key, &mut |parameter, old| {
+        if is_buffer(parameter.name) {
             return old;
         }
-        AnyTensor(old.0.mul_scalar(momentum) + source[name].0.clone().mul_scalar(1.0 - momentum))
+        AnyTensor(old.0.mul_scalar(momentum) + source[parameter.name].0.clone().mul_scalar(1.0 - momentum))
     })
 }

@@ -72,13 +72,6 @@ impl Encoder {
         self.taps(x, pass).embedding
     }
 
-    /// The embedding of a training forward and what its norms saw.
-    pub fn embed_train(&self, x: Tensor<4>) -> (Tensor<2>, Vec<BatchStats>) {
-        let mut pass = Pass::train();
-        let embedding = self.embed(x, &mut pass);
-        (embedding, pass.into_stats())
-    }
-
     /// Moves all running statistics by what one training forward saw.
     pub fn absorb(&mut self, stats: &[BatchStats]) {
         let norms: Vec<&mut BatchNorm> = match &mut self.backbone {

@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
-use super::state::{AnyTensor, Path, map_values};
+use super::state::{AnyTensor, Parameter, Path, map_values};
 use crate::rng::{Purpose, Stream};
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 pub fn randomise<M: Module>(module: M, seed: u64, role: &str) -> M {
     let mut shapes = Shapes { path: Path::default(), fan_in: HashMap::new(), dims: HashMap::new() };
     module.visit(&mut shapes);
-    map_values(module, &mut |name, old| {
+    map_values(module, &mut |Parameter { name, .. }, old| {
         let Some(dims) = shapes.dims.get(name) else { return old };
         let mut stream = Stream::named(seed, Purpose::Init, &format!("{role}/{name}"));
         let n = dims.iter().product();

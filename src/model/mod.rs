@@ -21,4 +21,4 @@ pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
 pub use encoder::{Backbone, Encoder, Taps};
 pub use frozen::Frozen;
 pub use norm::{BatchNorm, BatchStats, Pass};
-pub use state::StateDict;
+pub use state::{NamedGradients, Parameter, Role, StateDict, Trained};

@@ -21,26 +21,50 @@ pub struct BatchStats {
     pub variance: Tensor<1>,
 }
 
+impl BatchStats {
+    /// What the whole batch showed, from what each of its equal shards did: both are means over groups.
+    pub fn mean_of(shards: &[Self]) -> Self {
+        if let [only] = shards {
+            return only.clone();
+        }
+        let mean = |of: fn(&Self) -> &Tensor<1>| {
+            let sum = shards.iter().map(|stats| of(stats).clone()).reduce(|a, b| a + b).expect("a batch has a shard");
+            sum.div_scalar(shards.len() as f64)
+        };
+        Self { mean: mean(|stats| &stats.mean), variance: mean(|stats| &stats.variance) }
+    }
+}
+
 /// How a forward normalises.
 #[derive(Debug)]
 pub enum Pass {
     /// By the running statistics.
     Eval,
-    /// By the statistics of the batch, which are appended in the order of the layers.
-    Train(Vec<BatchStats>),
+    /// By the statistics of the batch.
+    Train {
+        /// What the layers saw, in their order.
+        seen: Vec<BatchStats>,
+        /// How many equal shards of a batch there are, this being one: it holds as many fewer SplitBN groups.
+        shards: usize,
+    },
 }
 
 impl Pass {
-    /// A training pass that has seen nothing.
+    /// A training pass over a whole batch that has seen nothing.
     pub fn train() -> Self {
-        Self::Train(Vec::new())
+        Self::shard(1)
+    }
+
+    /// A training pass over one of `shards` equal parts of a batch.
+    pub fn shard(shards: usize) -> Self {
+        Self::Train { seen: Vec::new(), shards }
     }
 
     /// What the layers saw; empty after an evaluation pass.
     pub fn into_stats(self) -> Vec<BatchStats> {
         match self {
             Self::Eval => Vec::new(),
-            Self::Train(stats) => stats,
+            Self::Train { seen, .. } => seen,
         }
     }
 }
@@ -80,16 +104,18 @@ impl BatchNorm {
             Pass::Eval => {
                 batch_norm(x, self.weight.val(), self.bias.val(), self.running_mean.val(), self.running_var.val(), EPSILON)
             }
-            Pass::Train(seen) => {
-                let (y, stats) = self.normalise_by_batch(x);
+            Pass::Train { seen, shards } => {
+                assert!(self.splits.is_multiple_of(*shards), "{} SplitBN groups are not whole in {shards} shards", self.splits);
+                let (y, stats) = self.normalise_by_batch(x, self.splits / *shards);
                 seen.push(stats);
                 y
             }
         }
     }
 
-    fn normalise_by_batch<const D: usize>(&self, x: Tensor<D>) -> (Tensor<D>, BatchStats) {
-        let (dims, s) = (x.dims(), self.splits);
+    /// Each of `s` groups by its own statistics.
+    fn normalise_by_batch<const D: usize>(&self, x: Tensor<D>, s: usize) -> (Tensor<D>, BatchStats) {
+        let dims = x.dims();
         let [n, c] = [dims[0], dims[1]];
         assert!(n.is_multiple_of(s), "SplitBN: a batch of {n} cannot be split into {s} groups");
         // [n, c, ...] -> [n/s, s c, ...]: row i = j s + g becomes row j, channels g c .. (g + 1) c. A view, no copy.

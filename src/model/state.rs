@@ -3,22 +3,44 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::error::{Error, Result};
 
 /// Tensors by torchvision's names (`layer1.0.conv1.weight`), f32, in PyTorch's layout.
 pub type StateDict = BTreeMap<String, TensorData>;
 
-/// The dotted name of the parameter a traversal stands at. Enum variants and the encoder's `backbone` leave no trace in it.
+/// What a parameter is for. It is known from the layer that holds it and from its rank, never from its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Of a convolution or a linear layer.
+    Weight,
+    /// Of a linear layer: whatever has one axis.
+    Bias,
+    /// Scale (gamma) of a norm.
+    Scale,
+    /// Shift (beta) of a norm.
+    Shift,
+}
+
+/// A parameter that a traversal stands at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter<'a> {
+    /// Its name in the state dict.
+    pub name: &'a str,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// The place of a traversal in a module. Enum variants and the encoder's `backbone` leave no trace in the dotted name.
 #[derive(Debug, Default)]
-pub struct Path(Vec<Option<String>>);
+pub struct Path(Vec<(Option<String>, bool)>);
 
 impl Path {
     /// To be called from `enter_module`.
     pub fn enter(&mut self, name: &str, container: &str) {
         let hidden = container.starts_with("Enum:") || name == "backbone";
-        self.0.push((!hidden).then(|| name.to_owned()));
+        self.0.push(((!hidden).then(|| name.to_owned()), container == "Struct:BatchNorm"));
     }
 
     /// To be called from `exit_module`.
@@ -28,7 +50,17 @@ impl Path {
 
     /// `a.b.c`.
     pub fn name(&self) -> String {
-        self.0.iter().flatten().cloned().collect::<Vec<_>>().join(".")
+        self.0.iter().filter_map(|(name, _)| name.clone()).collect::<Vec<_>>().join(".")
+    }
+
+    /// What the parameter here is for, `rank` being its number of axes.
+    pub fn role(&self, rank: usize) -> Role {
+        match self.0.last() {
+            Some((Some(name), true)) if name == "weight" => Role::Scale,
+            Some((_, true)) => Role::Shift,
+            _ if rank <= 1 => Role::Bias,
+            _ => Role::Weight,
+        }
     }
 }
 
@@ -66,12 +98,12 @@ pub fn parameters<M: Module>(module: &M) -> u64 {
     collect(module).iter().filter(|(name, _)| !is_buffer(name)).map(|(_, data)| data.num_elements() as u64).sum()
 }
 
-/// Applies `edit(name, value)` to every parameter and buffer. Values arrive and return without autodiff; what required a gradient
-/// requires it again afterwards.
-pub fn map_values<M: Module>(module: M, edit: &mut dyn FnMut(&str, AnyTensor) -> AnyTensor) -> M {
+/// Applies `edit` to every parameter and buffer. Values arrive and return without autodiff; what required a gradient requires it again
+/// afterwards.
+pub fn map_values<M: Module>(module: M, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor) -> M {
     struct Map<'a> {
         path: Path,
-        edit: &'a mut dyn FnMut(&str, AnyTensor) -> AnyTensor,
+        edit: &'a mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor,
     }
     impl ModuleMapper for Map<'_> {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -84,7 +116,8 @@ pub fn map_values<M: Module>(module: M, edit: &mut dyn FnMut(&str, AnyTensor) ->
             let (id, value, mapper) = param.consume();
             let (tracked, on_graph) = (value.is_require_grad(), value.is_autodiff());
             let dims = value.dims();
-            let next = (self.edit)(&self.path.name(), AnyTensor::new(value.inner())).shaped(dims);
+            let (name, role) = (self.path.name(), self.path.role(D));
+            let next = (self.edit)(Parameter { name: &name, role }, AnyTensor::new(value.inner())).shaped(dims);
             let next = if on_graph { next.autodiff().set_require_grad(tracked) } else { next };
             Param::from_mapped_value(id, next, mapper)
         }
@@ -113,6 +146,76 @@ impl AnyTensor {
     /// Back to a shape (a view).
     pub fn shaped<const D: usize>(self, dims: [usize; D]) -> Tensor<D> {
         self.0.reshape(dims)
+    }
+}
+
+/// The gradient of every parameter that has one, flat, by name.
+pub type NamedGradients = BTreeMap<String, Tensor<1>>;
+
+/// What a step trains, seen as parameters with names: any module is.
+pub trait Trained {
+    /// The gradients of a backward pass through these very weights.
+    fn gradients(&self, gradients: &Gradients) -> NamedGradients;
+
+    /// The number of values of every parameter, by name.
+    fn sizes(&self) -> BTreeMap<String, usize>;
+
+    /// Replaces the value of every parameter; buffers stay as they are.
+    fn edit(&mut self, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor);
+}
+
+impl<M: Module> Trained for M {
+    fn gradients(&self, gradients: &Gradients) -> NamedGradients {
+        struct Visit<'a> {
+            path: Path,
+            gradients: &'a Gradients,
+            found: NamedGradients,
+        }
+        impl ModuleVisitor for Visit<'_> {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.path.enter(name, container);
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.path.exit();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let name = self.path.name();
+                if is_buffer(&name) {
+                    return;
+                }
+                if let Some(gradient) = param.val().grad(self.gradients) {
+                    self.found.insert(name, AnyTensor::new(gradient).0);
+                }
+            }
+        }
+        let mut visit = Visit { path: Path::default(), gradients, found: NamedGradients::new() };
+        self.visit(&mut visit);
+        visit.found
+    }
+
+    fn sizes(&self) -> BTreeMap<String, usize> {
+        struct Visit(Path, BTreeMap<String, usize>);
+        impl ModuleVisitor for Visit {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.0.enter(name, container);
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.0.exit();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.1.insert(self.0.name(), param.dims().iter().product());
+            }
+        }
+        let mut visit = Visit(Path::default(), BTreeMap::new());
+        self.visit(&mut visit);
+        visit.1.retain(|name, _| !is_buffer(name));
+        visit.1
+    }
+
+    fn edit(&mut self, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor) {
+        *self = map_values(self.clone(), &mut |parameter, value| {
+            if is_buffer(parameter.name) { value } else { edit(parameter, value) }
+        });
     }
 }
 
@@ -145,7 +248,7 @@ pub fn load<M: Module>(module: M, state: &StateDict) -> Result<M> {
         }
         return Err(error.hint("`model.name`, `model.width` and `model.head` must be those the weights were trained with"));
     }
-    Ok(map_values(module, &mut |name, old| AnyTensor::from_data(&state[name], &old.0.device())))
+    Ok(map_values(module, &mut |parameter, old| AnyTensor::from_data(&state[parameter.name], &old.0.device())))
 }
 
 /// A copy of the module that lives on `device` and outside any graph: for evaluation, or as key encoder.

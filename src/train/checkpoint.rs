@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::StateDict;
 use crate::model::tensors::{read_tensors, write_tensors};
+use crate::optim::is_slot;
+use crate::train::meter::Totals;
 use crate::train::summary::{Best, Knn};
 
 const TENSORS: &str = "tensors.safetensors";
@@ -17,8 +19,8 @@ const STATE: &str = "state.json";
 const AWAY: usize = 5;
 const REPLACED: usize = 50;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Raised when a reader of an older form could misread a newer one.
-const FORMAT: u32 = 1;
+/// Raised when a reader of an older form could misread a newer one. 2: the optimizer's tensors are named `optim.SLOT.PARAMETER`.
+const FORMAT: u32 = 2;
 
 /// Where a run is. With the config and the tensors, everything that a resume needs: all randomness is a function of the position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +41,14 @@ pub struct State {
     pub untrained: Option<Knn>,
     /// Images replaced so far because they could not be read.
     pub broken: u64,
-    /// Sums over the steps of the current epoch: loss, positive probability, number of steps.
-    pub epoch_sums: (f64, f64, u64),
+    /// Sums over the steps of the current epoch.
+    pub epoch_sums: Sums,
+    /// What the run has done and taken so far, over all starts; zeros in checkpoints of older programs.
+    #[serde(default)]
+    pub run: Totals,
+    /// The same for the current epoch.
+    #[serde(default)]
+    pub epoch_run: Totals,
     /// The best kNN result of a monitored epoch so far.
     #[serde(default)]
     pub best: Option<Best>,
@@ -61,10 +69,62 @@ impl State {
             wall_s: 0.0,
             untrained: None,
             broken: 0,
-            epoch_sums: (0.0, 0.0, 0),
+            epoch_sums: Sums::default(),
+            run: Totals::default(),
+            epoch_run: Totals::default(),
             best: None,
             collapsed: false,
         }
+    }
+}
+
+/// Sums over the steps of an epoch, for its means.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "AnySums")]
+pub struct Sums {
+    /// Steps summed up.
+    pub steps: u64,
+    /// Of the losses.
+    pub loss: f64,
+    /// Of the method's signals, in its order.
+    pub signals: Vec<(String, f64)>,
+}
+
+/// [`Sums`], or what programs wrote that knew one signal: loss, positive probability, steps.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AnySums {
+    Old(f64, f64, u64),
+    Now { steps: u64, loss: f64, signals: Vec<(String, f64)> },
+}
+
+impl From<AnySums> for Sums {
+    fn from(sums: AnySums) -> Self {
+        match sums {
+            AnySums::Old(loss, positive, steps) => {
+                Self { steps, loss, signals: vec![(crate::method::POSITIVE.to_owned(), positive)] }
+            }
+            AnySums::Now { steps, loss, signals } => Self { steps, loss, signals },
+        }
+    }
+}
+
+impl Sums {
+    /// One more step.
+    pub fn add(&mut self, loss: f64, signals: &[(String, f64)]) {
+        self.steps += 1;
+        self.loss += loss;
+        if self.signals.is_empty() {
+            self.signals = signals.to_vec();
+        } else {
+            self.signals.iter_mut().zip(signals).for_each(|((_, sum), (_, value))| *sum += value);
+        }
+    }
+
+    /// Mean loss and mean signals.
+    pub fn means(&self) -> (f64, Vec<(String, f64)>) {
+        let count = self.steps as f64;
+        (self.loss / count, self.signals.iter().map(|(name, sum)| (name.clone(), sum / count)).collect())
     }
 }
 
@@ -73,11 +133,16 @@ impl State {
 pub struct Checkpoint {
     /// Position and counters.
     pub state: State,
-    /// Weights, running statistics, velocities (`velocity.*`), memories.
+    /// Weights, running statistics, memories, and what the optimizer remembers (`optim.*`).
     pub tensors: StateDict,
 }
 
 impl Checkpoint {
+    /// What the method has learnt: the tensors without those of the optimizer.
+    pub fn learnt(&self) -> StateDict {
+        self.tensors.iter().filter(|(name, _)| !is_slot(name)).map(|(name, data)| (name.clone(), data.clone())).collect()
+    }
+
     /// Writes the folder as a whole: a reader sees the previous checkpoint or this one.
     ///
     /// # Errors
@@ -186,6 +251,30 @@ mod tests {
         let object = state.as_object_mut().unwrap();
         assert!(object.remove("best").is_some() && object.remove("collapsed").is_some());
         assert_eq!(serde_json::from_value::<State>(state).unwrap(), State::start("moco"));
+    }
+
+    /// Written when methods had one signal and runs counted seconds alone.
+    #[test]
+    fn a_state_of_the_first_form_is_read() {
+        let mut state = serde_json::to_value(State::start("moco")).unwrap();
+        let object = state.as_object_mut().unwrap();
+        object.insert("epoch_sums".into(), serde_json::json!([12.5, 0.75, 3]));
+        object.insert("format".into(), 1.into());
+        assert!(object.remove("run").is_some() && object.remove("epoch_run").is_some());
+        let state: State = serde_json::from_value(state).unwrap();
+        let sums = Sums { steps: 3, loss: 12.5, signals: vec![("positive_prob".into(), 0.75)] };
+        assert_eq!((state.epoch_sums, state.run), (sums, Totals::default()));
+    }
+
+    #[test]
+    fn sums_become_means() {
+        let mut sums = Sums::default();
+        let signals = |a: f64, b: f64| vec![("a".to_owned(), a), ("b".to_owned(), b)];
+        sums.add(1.0, &signals(0.5, 4.0));
+        sums.add(2.0, &signals(1.5, 2.0));
+        assert_eq!(sums.means(), (1.5, signals(1.0, 3.0)));
+        let text = serde_json::to_string(&sums).unwrap();
+        assert_eq!(serde_json::from_str::<Sums>(&text).unwrap(), sums);
     }
 
     #[test]

@@ -49,9 +49,12 @@ pub enum Event {
         /// The loss's named parts, in the method's order; an object in JSON.
         #[serde(with = "pairs")]
         parts: Vec<(String, f64)>,
-        /// Mean softmax probability of the positive.
-        #[serde(deserialize_with = "crate::json::number")]
-        positive_prob: f64,
+        /// L2 norm of the gradient over all parameters, before clipping.
+        #[serde(default = "unknown", deserialize_with = "crate::json::number")]
+        gradient_norm: f64,
+        /// What else the method watches, in its order; keys of their own in JSON, such as `positive_prob`.
+        #[serde(flatten, with = "pairs")]
+        signals: Vec<(String, f64)>,
         /// Source images per second.
         #[serde(deserialize_with = "crate::json::number")]
         images_per_s: f64,
@@ -71,9 +74,9 @@ pub enum Event {
         /// Mean loss over the epoch.
         #[serde(deserialize_with = "crate::json::number")]
         loss: f64,
-        /// Mean of [`Event::Step::positive_prob`] over the epoch.
-        #[serde(deserialize_with = "crate::json::number")]
-        positive_prob: f64,
+        /// Means of [`Event::Step::signals`] over the epoch.
+        #[serde(flatten, with = "pairs")]
+        signals: Vec<(String, f64)>,
         /// Seconds it took.
         #[serde(deserialize_with = "crate::json::number")]
         wall_s: f64,
@@ -208,6 +211,11 @@ impl Sink for Sinks {
     }
 }
 
+/// What events of older versions do not say.
+fn unknown() -> f64 {
+    f64::NAN
+}
+
 /// Ordered pairs as a JSON object.
 mod pairs {
     use super::*;
@@ -218,7 +226,9 @@ mod pairs {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, f64)>, D::Error> {
         let map = serde_json::Map::deserialize(deserializer)?;
-        Ok(map.into_iter().map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN))).collect())
+        // Flattened among the fields of an event, pairs are whatever numbers nobody else claims.
+        let numbers = map.into_iter().filter(|(_, value)| value.is_number() || value.is_null());
+        Ok(numbers.map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN))).collect())
     }
 }
 
@@ -258,7 +268,8 @@ mod tests {
             lr: 0.06,
             loss: 0.8,
             parts,
-            positive_prob: 0.1,
+            gradient_norm: 2.5,
+            signals: vec![("positive_prob".to_owned(), 0.1), ("positive_l".to_owned(), 0.2)],
             images_per_s: 9.5,
             data_wait: 0.0,
             eta_s: 7.0,
@@ -266,6 +277,10 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         assert!(text.starts_with("{\"event\":\"step\",\"step\":3,"), "{text}");
         assert!(text.contains("\"parts\":{\"plain\":0.5,\"flip\":0.30000000000000004}"), "{text}");
+        assert!(text.contains("\"positive_prob\":0.1,\"positive_l\":0.2"), "{text}");
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+        // Written before gradients were measured.
+        let old = text.replace("\"gradient_norm\":2.5,", "");
+        assert!(matches!(serde_json::from_str(&old).unwrap(), Event::Step { gradient_norm, .. } if gradient_norm.is_nan()));
     }
 }

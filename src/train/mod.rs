@@ -1,15 +1,21 @@
 //! Training: a loop that knows no method, the run's folder, its events and checkpoints.
 //!
-//! One step: [`jobs`] says what to load and mix, the loader makes the bytes, [`upload`] turns them into images on the device, the
-//! method computes, the optimizer updates, the method follows up, the sinks hear of it, and perhaps a checkpoint is written.
+//! One step: [`jobs`] says what to load and mix, the loader makes the bytes, [`upload`] turns them into images on the device, [`step`] drives the
+//! method and the optimizer, the sinks hear of it, and perhaps a checkpoint is written. A session begins in `start`, goes round in [`run`],
+//! looks at the encoder in `monitor` and ends in `finish`; [`meter`] has all its clocks.
 
 pub mod checkpoint;
 pub mod events;
+mod finish;
 pub mod jobs;
+pub mod meter;
+mod monitor;
 pub mod preview;
 pub mod run;
 pub mod run_dir;
 pub mod sinks;
+mod start;
+pub mod step;
 pub mod summary;
 pub mod upload;
 

@@ -159,14 +159,16 @@ fn text(event: &Event, epochs: u64) -> String {
                 grouped(*parameters)
             )
         }
-        Event::Step { loss, positive_prob, images_per_s, data_wait, eta_s, .. } => format!(
-            "loss {loss:.4}  pos {positive_prob:.3}  {} img/s  wait {:.0}%  ETA {}",
+        Event::Step { loss, signals, images_per_s, data_wait, eta_s, .. } => format!(
+            "loss {loss:.4}  {}{} img/s  wait {:.0}%  ETA {}",
+            headline(signals),
             rate(*images_per_s),
             data_wait * 100.0,
             duration(*eta_s)
         ),
-        Event::Epoch { epoch, loss, positive_prob, wall_s, images_per_s, data_wait, lr, .. } => format!(
-            "epoch {epoch}/{epochs}  loss {loss:.4}  pos {positive_prob:.3}  lr {lr:.3e}  {} img/s  wait {:.0}%  {}",
+        Event::Epoch { epoch, loss, signals, wall_s, images_per_s, data_wait, lr, .. } => format!(
+            "epoch {epoch}/{epochs}  loss {loss:.4}  {}lr {lr:.3e}  {} img/s  wait {:.0}%  {}",
+            headline(signals),
             rate(*images_per_s),
             data_wait * 100.0,
             duration(*wall_s)
@@ -196,6 +198,12 @@ fn text(event: &Event, epochs: u64) -> String {
             }
         }
     }
+}
+
+/// The first signal, if the method has one, with room behind it.
+fn headline(signals: &[(String, f64)]) -> String {
+    let short = |name: &str| if name == crate::method::POSITIVE { "pos".to_owned() } else { name.replace('_', " ") };
+    signals.first().map_or_else(String::new, |(name, value)| format!("{} {value:.3}  ", short(name)))
 }
 
 /// `12,345`

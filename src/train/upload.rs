@@ -1,14 +1,12 @@
 //! From a loaded batch to the inputs of a method: upload, normalise, mix.
 
-use burn::tensor::{Tensor, TensorData};
-
 use super::jobs::StepPlan;
 use crate::colour::Normalization;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::kernel::Ingest;
 use crate::kernel::inputs::Target;
-use crate::method::{Inputs, MixedInput, Position};
+use crate::method::{Facts, Inputs, Mixture, Position};
 use crate::mixture::MixturePlan;
 
 /// Where images go and how they are mixed there.
@@ -32,22 +30,13 @@ impl Upload {
         let how = self.ingest(batch.index.len());
         let images = |view: usize, plan| self.target.images(&batch.views[view], &how, plan);
         let views = (0..batch.views.len()).map(|view| images(view, planned.plan_of(view).unwrap_or(&clean))).collect();
-        let mixed = planned.unmix.as_ref().map(|unmix| {
-            let rows = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [*own]), &self.target.device);
-            let inverse: Vec<i32> = unmix.inverse.iter().map(|&i| i as i32).collect();
-            MixedInput {
-                images: images(0, &unmix.plan),
-                lambda: rows(unmix.lambdas.iter().map(|&l| l as f32).collect()),
-                inverse: Tensor::from_data(TensorData::new(inverse, [*own]), &self.target.device),
-            }
+        let mixed = planned.unmix.as_ref().map(|unmix| images(0, &unmix.plan));
+        let mixture = planned.unmix.as_ref().map(|unmix| Mixture {
+            lambda: unmix.lambdas.iter().map(|&lambda| lambda as f32).collect(),
+            partners: unmix.partners(),
         });
-        Inputs {
-            views,
-            mixed,
-            images: batch.index[..*own].to_vec(),
-            position: Position { seed: self.seed, epoch: *epoch, step: *step },
-            draws: None,
-        }
+        let position = Position { seed: self.seed, epoch: *epoch, step: *step };
+        Inputs { views, mixed, facts: Facts { images: batch.index[..*own].to_vec(), mixture, position, draws: None } }
     }
 
     /// How the bytes of `images` views become images.

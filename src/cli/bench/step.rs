@@ -11,11 +11,12 @@ use crate::config::Precision;
 use crate::device::{self, Opened};
 use crate::error::{Error, Result};
 use crate::method::moco::{MemoryConfig, MocoConfig};
-use crate::method::{Inputs, Method, MethodConfig, Position, Setup};
+use crate::method::{Facts, Inputs, Method, MethodConfig, Position, Setup};
 use crate::model::resnet::Stem;
 use crate::model::{ModelConfig, ModelName};
-use crate::optim::{Sgd, SgdConfig};
+use crate::optim::{OptimConfig, Optimizer};
 use crate::rng::{Purpose, Stream};
+use crate::train::step::{PHASES, compute};
 use crate::train::summary::peak_rss_mib;
 
 /// Whole MoCo steps on synthetic tensors.
@@ -39,6 +40,9 @@ pub struct Step {
     /// SplitBN groups; the PyTorch baseline has plain batch norm (1).
     #[arg(long, default_value_t = 1)]
     splits: usize,
+    /// Images computed at a time (exact accumulation); by default all of the batch.
+    #[arg(long, value_name = "IMAGES")]
+    micro_batch: Option<usize>,
     /// f32.
     #[arg(long, default_value = "f32")]
     precision: String,
@@ -56,23 +60,13 @@ pub struct Step {
     json: bool,
 }
 
-/// In the order of a step.
-const PHASES: [&str; 4] = ["forward", "backward", "update", "follow_up"];
-
 impl Step {
     /// Measures and prints.
     pub fn run(&self) -> Result<ExitCode> {
         let model = self.model()?;
         let precision: Precision = serde_json::from_value(self.precision.clone().into())
             .map_err(|_| Error::input(format!("there is no precision `{}`", self.precision)).hint("known here: f32"))?;
-        if self.steps == 0
-            || self.batch == 0
-            || self.size == 0
-            || self.splits == 0
-            || !self.batch.is_multiple_of(self.splits.max(1))
-        {
-            return Err(Error::input("--steps, --batch, --size and --splits must be at least 1, and --splits must divide --batch"));
-        }
+        self.check()?;
         let opened = device::open(&self.device)?;
         let config = MocoConfig {
             memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() },
@@ -80,12 +74,15 @@ impl Step {
             ..MocoConfig::default()
         };
         let mut method = MethodConfig::Moco(config).init(&Setup::new(&opened, &model, self.batch, 1));
-        let mut optimizer = Sgd::new(SgdConfig::default());
+        let mut optimizer = Optimizer::new(OptimConfig::default());
         let views: Vec<Tensor<4>> = (0..2).map(|view| self.images(view, &opened.device)).collect();
 
         let (mut whole, mut phases) = (Vec::new(), vec![Vec::new(); PHASES.len()]);
         for step in 0..self.warmup + self.steps {
-            let times = one_step(method.as_mut(), &mut optimizer, views.clone(), step as u64, &opened)?;
+            let position = Position { seed: 1, epoch: 0, step: step as u64 };
+            let facts = Facts { images: (0..self.batch as u32).collect(), mixture: None, position, draws: None };
+            let inputs = Inputs { views: views.clone(), mixed: None, facts };
+            let times = one_step(method.as_mut(), &mut optimizer, inputs, self.shards(), &opened)?;
             if step >= self.warmup {
                 whole.push(times.iter().sum());
                 phases.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
@@ -99,7 +96,7 @@ impl Step {
             super::super::print_json(&json!({
                 "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "peak_mib": peak_mib(&opened),
                 "phases": phases, "device": opened.info.name, "description": opened.info.description, "compiler": opened.info.compiler,
-                "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "queue": self.queue, "splits": self.splits,
+                "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "queue": self.queue, "splits": self.splits, "shards": self.shards(),
                 "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"),
             }))?;
         } else {
@@ -116,6 +113,21 @@ impl Step {
                 .for_each(|(name, time)| super::super::print(&format!("  {name:10} {:.4} s", time.as_f64().unwrap_or(f64::NAN))));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn check(&self) -> Result<()> {
+        let counts = [self.steps, self.batch, self.size, self.splits, self.micro_batch.unwrap_or(1)];
+        if counts.contains(&0) || !self.batch.is_multiple_of(self.splits) {
+            return Err(Error::input(
+                "--steps, --batch, --size, --splits and --micro-batch must be at least 1, and --splits must divide --batch",
+            ));
+        }
+        let problem = self.micro_batch.and_then(|micro| crate::config::shard_problem(self.batch, micro, self.splits));
+        problem.map_or(Ok(()), |problem| Err(Error::input(problem)))
+    }
+
+    fn shards(&self) -> usize {
+        self.micro_batch.map_or(1, |micro| self.batch / micro)
     }
 
     fn model(&self) -> Result<ModelConfig> {
@@ -149,25 +161,27 @@ impl Step {
     }
 }
 
-/// Seconds of each phase; the device is idle at every border.
-fn one_step(method: &mut dyn Method, optimizer: &mut Sgd, views: Vec<Tensor<4>>, step: u64, opened: &Opened) -> Result<Vec<f64>> {
-    let mut times = Vec::with_capacity(PHASES.len());
+/// Seconds of each of [`PHASES`]; the device is idle at every border.
+fn one_step(
+    method: &mut dyn Method,
+    optimizer: &mut Optimizer,
+    inputs: Inputs,
+    shards: usize,
+    opened: &Opened,
+) -> Result<Vec<f64>> {
+    let mut times = vec![0.0; PHASES.len()];
     let mut mark = Instant::now();
-    let mut border = |times: &mut Vec<f64>| -> Result<()> {
+    let mut border = |phase: &'static str| -> Result<()> {
         opened.device.sync().map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
-        times.push(mark.elapsed().as_secs_f64());
+        let at = PHASES.iter().position(|name| *name == phase).expect("the step names its phases");
+        times[at] += mark.elapsed().as_secs_f64();
         mark = Instant::now();
         Ok(())
     };
-    let images = (0..views[0].dims()[0] as u32).collect();
-    let outcome = method.step(Inputs { views, mixed: None, images, position: Position { seed: 1, epoch: 0, step }, draws: None });
-    border(&mut times)?;
-    let gradients = outcome.loss.backward();
-    border(&mut times)?;
-    method.update(&gradients, optimizer, 0.03);
-    border(&mut times)?;
-    method.after_update();
-    border(&mut times)?;
+    let computed = compute(method, inputs, shards, &mut border)?;
+    // As in training: the numbers are looked at before they move the weights.
+    computed.read()?.refuse_non_finite(1)?;
+    computed.apply(method, optimizer, 0.03, 1.0, &mut border)?;
     Ok(times)
 }
 

@@ -187,8 +187,7 @@ impl Subject {
 /// The encoder of a run as `config` has it; what is said of its pre-training comes from the run's `own` config.
 fn of_run(run: &Path, config: &RunConfig, own: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
     let checkpoint = Checkpoint::read(&run.join("checkpoint"))?;
-    let learnt = checkpoint.tensors.into_iter().filter(|(name, _)| !name.starts_with("velocity.")).collect();
-    let encoder = config.method.frozen(&Setup::new(opened, &config.model, 0, config.seed), &learnt)?;
+    let encoder = config.method.frozen(&Setup::new(opened, &config.model, 0, config.seed), &checkpoint.learnt())?;
     let state = checkpoint.state;
     let info = SubjectInfo {
         run: Some(run.display().to_string()),

@@ -32,8 +32,9 @@ fn start() -> Event {
 }
 
 fn step(step: u64, loss: f64) -> Event {
-    let (lr, positive_prob, images_per_s, data_wait, eta_s) = (0.06, 0.0123, 1234.4, 0.031, 3725.0);
-    Event::Step { step, epoch: 1, lr, loss, parts: vec![("plain".to_owned(), loss)], positive_prob, images_per_s, data_wait, eta_s }
+    let (lr, gradient_norm, images_per_s, data_wait, eta_s) = (0.06, 1.25, 1234.4, 0.031, 3725.0);
+    let (parts, signals) = (vec![("plain".to_owned(), loss)], vec![("positive_prob".to_owned(), 0.0123)]);
+    Event::Step { step, epoch: 1, lr, loss, parts, gradient_norm, signals, images_per_s, data_wait, eta_s }
 }
 
 fn end(outcome: Outcome) -> Event {
@@ -93,7 +94,7 @@ fn lines_tell_the_run() {
         epoch: 3,
         step: 9,
         loss: 6.0,
-        positive_prob: 0.02,
+        signals: vec![("positive_prob".to_owned(), 0.02)],
         wall_s: 65.0,
         images_per_s: 9.5,
         data_wait: 0.0,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Running, Session};
+use super::events::{Event, Sink};
+use super::jobs::Length;
+use super::run::{Running, Session};
+use super::summary::Best;
 use crate::error::Result;
 use crate::eval::monitor::monitor;
 use crate::model::Frozen;
-use crate::train::events::{Event, Sink};
-use crate::train::jobs::Length;
-use crate::train::summary::Best;
 
 impl Session {
     /// Measures the encoder if this step ends an epoch that is to be measured. The time does not count as training.
@@ -18,14 +18,12 @@ impl Session {
         if !(epoch_ends && self.config.eval.monitor.due(run.state.epoch)) {
             return Ok(());
         }
-        let start = Instant::now();
         let encoder = run.method.encoder();
         self.watch_features(run, &encoder)?;
         if self.config.eval.monitor.knn {
             self.watch_knn(run, &encoder)?;
         }
-        run.paused_s += start.elapsed().as_secs_f64();
-        run.epoch_started = Instant::now();
+        run.meter.resume(Instant::now());
         Ok(())
     }
 

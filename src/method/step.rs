@@ -1,0 +1,298 @@
+//! What passes between a method and the step that drives it: batches, shards, named rows, what norms saw, losses.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::model::{BatchStats, Encoder, Pass};
+
+/// A batch as a step gets it: images on the device, outside any graph, and what the host knows of them.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// One batch per view, `[n, 3, h, w]`, normalised, input mixtures already applied.
+    pub views: Vec<Tensor<4>>,
+    /// The Un-Mix mixture of view 1, `[n, 3, h, w]`; `facts.mixture` says what it is made of.
+    pub mixed: Option<Tensor<4>>,
+    /// What the host knows.
+    pub facts: Facts,
+}
+
+/// What the host knows of a batch of n images: plain data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// Which images of the dataset they are, n.
+    pub images: Vec<u32>,
+    /// What the mixed batch is made of, if there is one.
+    pub mixture: Option<Mixture>,
+    /// Where in the run this is.
+    pub position: Position,
+    /// What the step draws besides its images. `None` until the step begins; golden traces bring their own.
+    pub draws: Option<Draws>,
+}
+
+/// The mixed batch of Un-Mix: row j is image j of the batch with the weight `lambda[j]` and image `partners[j]` with the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mixture {
+    /// Weight of the own image per row, n.
+    pub lambda: Vec<f32>,
+    /// The other image per row, a permutation of 0..n.
+    pub partners: Vec<u32>,
+}
+
+/// Keys of the random streams of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The run's seed.
+    pub seed: u64,
+    /// Completed epochs.
+    pub epoch: u64,
+    /// Completed steps.
+    pub step: u64,
+}
+
+/// What a step draws besides its images: plain data, made on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Draws {
+    /// ShuffleBN: row i of the j-th target forward is image `shuffles[j][i]` of the batch. Empty: the batch keeps its order.
+    pub shuffles: Vec<Vec<u32>>,
+    /// Rows of a memory bank.
+    pub negatives: Negatives,
+}
+
+/// The rows of a memory bank that a batch of n images meets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Negatives {
+    /// There is no bank.
+    #[default]
+    None,
+    /// `[n, 1 + k]`, column 0 the images' own rows.
+    Each(Vec<i32>),
+    /// `[k]`, the same for every image.
+    Shared(Vec<i32>),
+}
+
+/// One of `of` equal parts of a batch: rows `index`, `index + of`, `index + 2 of` and so on. These are whole SplitBN groups, because row i
+/// belongs to group i mod s and `of` divides s. The whole batch is the one shard of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Which shard, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Span {
+    /// The whole batch.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// All shards of a batch.
+    pub fn all(of: usize) -> impl Iterator<Item = Self> {
+        (0..of).map(move |index| Self { index, of })
+    }
+
+    /// Which of n rows these are, ascending.
+    pub fn rows(self, n: usize) -> Vec<u32> {
+        (self.index..n).step_by(self.of).map(|row| row as u32).collect()
+    }
+
+    /// These rows of a batch, `[n, ...]` to `[n / of, ...]`.
+    pub fn pick<const D: usize>(self, batch: &Tensor<D>) -> Tensor<D> {
+        if self.of == 1 {
+            return batch.clone();
+        }
+        let mut dims = batch.dims();
+        let (n, rest) = (dims[0], dims[1..].iter().product::<usize>());
+        assert!(n.is_multiple_of(self.of), "a batch of {n} has no {} equal shards", self.of);
+        let rows: Tensor<3> = batch.clone().reshape([n / self.of, self.of, rest]).narrow(1, self.index, 1);
+        dims[0] = n / self.of;
+        rows.reshape(dims)
+    }
+
+    /// The batch `[n, d]` of the rows of all its shards, in their order.
+    pub fn join(shards: Vec<Tensor<2>>) -> Tensor<2> {
+        let (of, [n, d]) = (shards.len(), shards[0].dims());
+        if of == 1 { shards.into_iter().next().expect("there is one") } else { Tensor::cat(shards, 1).reshape([n * of, d]) }
+    }
+}
+
+/// A shard of a batch, ready to be encoded.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// One batch per view, `[m, 3, h, w]`.
+    pub views: Vec<Tensor<4>>,
+    /// Its mixtures, `[m, 3, h, w]`.
+    pub mixed: Option<Tensor<4>>,
+    /// How many shards the batch has: norms split this one into as many fewer groups.
+    pub of: usize,
+}
+
+/// Rows by name, each `[m, d]`.
+#[derive(Debug, Clone, Default)]
+pub struct Rows(pub Vec<(&'static str, Tensor<2>)>);
+
+impl Rows {
+    /// The rows of a name.
+    ///
+    /// # Panics
+    /// Nobody encoded them.
+    pub fn get(&self, name: &str) -> Tensor<2> {
+        let found = self.0.iter().find(|(own, _)| *own == name);
+        found.unwrap_or_else(|| panic!("no forward of this step gave rows `{name}`")).1.clone()
+    }
+
+    /// Each of them changed.
+    pub fn map(&self, change: impl Fn(Tensor<2>) -> Tensor<2>) -> Self {
+        Self(self.0.iter().map(|(name, rows)| (*name, change(rows.clone()))).collect())
+    }
+}
+
+/// What the norms of one net saw in one forward.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// The name of the rows that came of it.
+    pub name: &'static str,
+    /// In the order of the norms.
+    pub stats: Vec<BatchStats>,
+}
+
+/// What encoding a shard gives.
+#[derive(Debug, Clone, Default)]
+pub struct Encoded {
+    /// On the graph of the trained nets.
+    pub rows: Rows,
+    /// In the order of the forwards.
+    pub seen: Vec<Forward>,
+}
+
+impl Encoded {
+    /// One forward of `net` on images of a batch with `of` shards: unit rows `name`, and what its norms saw.
+    pub fn forward(&mut self, name: &'static str, net: &Encoder, images: Tensor<4>, of: usize) {
+        let mut pass = Pass::shard(of);
+        self.rows.0.push((name, net.embed(images, &mut pass)));
+        self.seen.push(Forward { name, stats: pass.into_stats() });
+    }
+}
+
+/// A forward whose rows are constants of the loss: keys of MoCo, targets of BYOL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The name of its rows.
+    pub name: &'static str,
+    /// The view it encodes, from 0.
+    pub view: usize,
+}
+
+/// What a loss is computed against, besides rows.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// The batch.
+    pub facts: &'a Facts,
+    /// Which of its rows the trained rows are; targets are those of the whole batch.
+    pub span: Span,
+}
+
+impl At<'_> {
+    /// Batch rows of the trained rows.
+    pub fn own(&self) -> Vec<u32> {
+        self.span.rows(self.facts.images.len())
+    }
+
+    /// The mixture, for the trained rows: weights `[m]` of the own images, of the partners, and the partners' batch rows.
+    pub fn mixture(&self, device: &Device) -> Option<(Tensor<1>, Tensor<1>, Vec<u32>)> {
+        let Mixture { lambda, partners } = self.facts.mixture.as_ref()?;
+        let own = self.own();
+        let weights: Vec<f32> = own.iter().map(|&row| lambda[row as usize]).collect();
+        let weights = Tensor::<1>::from_data(TensorData::new(weights, [own.len()]), device);
+        Some((weights.clone(), weights.neg().add_scalar(1.0), own.iter().map(|&row| partners[row as usize]).collect()))
+    }
+}
+
+/// What a loss came to, as means over the trained rows.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The loss, `[1]`, on the graph of the trained rows.
+    pub loss: Tensor<1>,
+    /// Named summands of the loss before their weights, each `[1]`, without graph, for the log.
+    pub parts: Vec<(&'static str, Tensor<1>)>,
+    /// What else is worth watching, each `[1]`, without graph. The first is the run's headline.
+    pub signals: Vec<(&'static str, Tensor<1>)>,
+    /// Constants that this step found and later ones use, each `[1]`, without graph.
+    pub constants: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl Outcome {
+    /// A loss of one part.
+    pub fn of(name: &'static str, loss: Tensor<1>) -> Self {
+        Self { parts: vec![(name, loss.clone().inner())], loss, signals: Vec::new(), constants: Vec::new() }
+    }
+
+    /// Adds a term to the loss; its part is the term itself.
+    pub fn add(&mut self, name: &'static str, term: Tensor<1>) {
+        self.add_weighted(name, term.clone(), term);
+    }
+
+    /// Adds a term whose part is reported as `plain`.
+    pub fn add_weighted(&mut self, name: &'static str, plain: Tensor<1>, term: Tensor<1>) {
+        self.parts.push((name, plain.inner()));
+        self.loss = self.loss.clone() + term;
+    }
+}
+
+/// What a method follows up: everything that the step saw, for the whole batch and without graph.
+#[derive(Debug, Clone)]
+pub struct Done<'a> {
+    /// Trained rows and targets.
+    pub rows: &'a Rows,
+    /// What the norms of all nets saw: means over the shards.
+    pub seen: &'a [Forward],
+    /// [`Outcome::constants`].
+    pub constants: &'a [(&'static str, Tensor<1>)],
+    /// The batch.
+    pub facts: &'a Facts,
+}
+
+impl Done<'_> {
+    /// What the norms saw in the forward that gave the rows `name`; `None` if there was none.
+    pub fn seen(&self, name: &str) -> Option<&[BatchStats]> {
+        self.seen.iter().find(|forward| forward.name == name).map(|forward| forward.stats.as_slice())
+    }
+
+    /// A constant of the loss.
+    pub fn constant(&self, name: &str) -> Option<Tensor<1>> {
+        self.constants.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_rows_modulo_their_number_and_join_again() {
+        let device = crate::device::test_device();
+        let batch = Tensor::<2>::from_data(TensorData::new((0..24).map(|v| v as f32).collect(), [12, 2]), &device);
+        for of in [1, 2, 3, 4, 6, 12] {
+            let shards: Vec<_> = Span::all(of).map(|span| span.pick(&batch)).collect();
+            for (span, shard) in Span::all(of).zip(&shards) {
+                let want: Vec<f32> = span.rows(12).iter().flat_map(|&row| [2.0 * row as f32, 2.0 * row as f32 + 1.0]).collect();
+                assert_eq!(shard.to_data().try_to_vec::<f32>().unwrap(), want, "{span:?}");
+                assert!(span.rows(12).iter().all(|row| *row as usize % of == span.index));
+            }
+            assert_eq!(Span::join(shards).into_data(), batch.to_data());
+        }
+    }
+
+    #[test]
+    fn a_shard_knows_its_part_of_the_mixture() {
+        let device = crate::device::test_device();
+        let facts = Facts {
+            images: vec![7; 4],
+            mixture: Some(Mixture { lambda: vec![0.25, 0.5, 0.75, 1.0], partners: vec![3, 2, 1, 0] }),
+            position: Position { seed: 0, epoch: 0, step: 0 },
+            draws: None,
+        };
+        let at = At { facts: &facts, span: Span { index: 1, of: 2 } };
+        let (own, partner, rows) = at.mixture(&device).unwrap();
+        assert_eq!(own.into_data().try_to_vec::<f32>().unwrap(), [0.5, 1.0]);
+        assert_eq!(partner.into_data().try_to_vec::<f32>().unwrap(), [0.5, 0.0]);
+        assert_eq!((rows, at.own()), (vec![2, 0], vec![1, 3]));
+    }
+}
