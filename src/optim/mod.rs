@@ -192,3 +192,6 @@ impl Optimizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Training: a loop that knows no method, the run's folder, its events and checkpoints.
 //!
 //! One step: [`jobs`] says what to load and mix, the loader makes the bytes, [`upload`] turns them into images on the device, [`step`] drives the
-//! method and the optimizer, the sinks hear of it, and perhaps a checkpoint is written. A session begins in `start`, goes round in [`run`],
+//! method and the optimizer, the sinks hear of it, and perhaps a checkpoint is written. A session is put together in `open`, begins in `start`, goes round in [`run`],
 //! looks at the encoder in `monitor` and ends in `finish`; [`meter`] has all its clocks.
 
 pub mod checkpoint;
@@ -10,6 +10,7 @@ mod finish;
 pub mod jobs;
 pub mod meter;
 mod monitor;
+mod open;
 pub mod preview;
 pub mod run;
 pub mod run_dir;

@@ -1,42 +1,13 @@
-//! The two listeners of every run: the metrics file and the terminal.
+//! What a person sees of a run.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::events::{Event, Outcome, Sink};
 use crate::error::Result;
-use crate::files::JsonlFile;
 use crate::time::duration;
-
-/// Writes events to a file, one JSON object a line. Floats that are not finite become `null`.
-#[derive(Debug)]
-pub struct JsonLines {
-    file: JsonlFile,
-    every_steps: u64,
-}
-
-impl JsonLines {
-    /// Appends to `path`. Of the steps only the first, every `every_steps`-th and those with a loss that is not finite are
-    /// written; which ones does not depend on where a run was interrupted.
-    ///
-    /// # Errors
-    /// The file cannot be opened.
-    pub fn append(path: impl Into<PathBuf>, every_steps: u64) -> Result<Self> {
-        Ok(Self { file: JsonlFile::append(path)?, every_steps: every_steps.max(1) })
-    }
-}
-
-impl Sink for JsonLines {
-    fn on(&mut self, event: &Event) -> Result<()> {
-        match event {
-            Event::Step { step, loss, .. } if *step != 1 && step % self.every_steps != 0 && loss.is_finite() => Ok(()),
-            _ => self.file.push(event),
-        }
-    }
-}
+use crate::train::events::{Event, Outcome, Sink};
 
 /// Without a terminal, the least time between two step lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);

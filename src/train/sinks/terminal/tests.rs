@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::kernel::{Choice, KernelPath, Op};
+use crate::train::sinks::JsonLines;
 
 #[derive(Clone, Default)]
 struct Shared(Rc<RefCell<Vec<u8>>>);

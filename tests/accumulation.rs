@@ -1,0 +1,173 @@
+//! Exact accumulation: a batch in shards is the batch at once, for every method. (tests/fixtures.rs compares both with an independent oracle where
+//! SplitBN has two or four groups; here it has eight, and the memories' methods have groups too.)
+
+mod common;
+
+use burn::tensor::{Tensor, TensorData};
+use unmix::device::Opened;
+use unmix::method::{BankConfig, Facts, Inputs, Method, MethodConfig, Mixture, MocoConfig, Position, Setup};
+use unmix::model::{HeadConfig, ModelConfig, StateDict};
+use unmix::optim::{OptimConfig, Optimizer};
+use unmix::rng::{Purpose, Stream};
+use unmix::train::step::{Read, compute};
+
+const BATCH: usize = 32;
+const SPLITS: usize = 8;
+const SIDE: (usize, usize) = (10, 12);
+const STEPS: u64 = 3;
+/// Small enough that a step with NCE, whose gradients are large, does not multiply roundings.
+const LR: f64 = 0.005;
+
+/// What is drawn, and which disturbance of its pixels, 0 being none.
+#[derive(Clone, Copy)]
+struct Draw {
+    seed: u64,
+    disturbance: u64,
+}
+
+/// Random images `[n, 3, h, w]`.
+fn images(draw: Draw, step: u64, view: u64, opened: &Opened) -> Tensor<4> {
+    let mut stream = Stream::new(draw.seed, Purpose::Synthetic, &[step, view]);
+    let dims = [BATCH, 3, SIDE.0, SIDE.1];
+    let mut disturbance = Stream::new(draw.disturbance, Purpose::Synthetic, &[step, view, 1]);
+    let size = if draw.disturbance == 0 { 0.0 } else { 3e-7 };
+    let mut value = || (stream.normal() * (1.0 + size * disturbance.normal())) as f32;
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| value()).collect();
+    Tensor::from_data(TensorData::new(values, dims), &opened.device)
+}
+
+fn inputs(draw: Draw, step: u64, method: &MethodConfig, unmix: bool, opened: &Opened) -> Inputs {
+    let views = (0..method.views() as u64).map(|view| images(draw, step, view, opened)).collect();
+    let mut stream = Stream::new(draw.seed, Purpose::Synthetic, &[step]);
+    // A permutation and one lambda per image: every way in which shards could mix up their rows shows.
+    let mixture = unmix
+        .then(|| Mixture { lambda: (0..BATCH).map(|_| stream.uniform() as f32).collect(), partners: stream.permutation(BATCH) });
+    let position = Position { seed: 5, epoch: 0, step };
+    let facts = Facts { images: (0..BATCH as u32).map(|i| (i * 7 + step as u32) % 50).collect(), mixture, position, draws: None };
+    Inputs { views, mixed: unmix.then(|| images(draw, step, 9, opened)), facts }
+}
+
+/// What was read in each step, and the state at the end with the optimizer's.
+type Trained = (Vec<Read>, StateDict);
+
+/// Three steps.
+fn train(draw: Draw, config: &MethodConfig, unmix: bool, shards: usize, opened: &Opened) -> Trained {
+    let model = ModelConfig {
+        width: 0.0625,
+        stem_channels: 4,
+        bn_splits: SPLITS,
+        head: HeadConfig { dim: 16, ..HeadConfig::default() },
+        ..ModelConfig::default()
+    };
+    let mut method: Box<dyn Method> = config.init(&Setup::new(opened, &model, 50, 7));
+    let mut optimizer = Optimizer::new(OptimConfig::default());
+    let free = &mut |_: &'static str| Ok(());
+    let mut reads = Vec::new();
+    for step in 0..STEPS {
+        let computed = compute(method.as_mut(), inputs(draw, step, config, unmix, opened), shards, free).unwrap();
+        reads.push(computed.read().unwrap());
+        computed.apply(method.as_mut(), &mut optimizer, LR, 1.0, free).unwrap();
+    }
+    let mut state = method.state();
+    state.extend(optimizer.state());
+    (reads, state)
+}
+
+/// The largest difference of two tensors, over the largest value, which counts as at least .1.
+fn off(got: &TensorData, want: &TensorData) -> f32 {
+    let [got, want] = [got, want].map(|data| data.try_to_vec::<f32>().unwrap());
+    let largest = want.iter().fold(0.1f32, |largest, w| largest.max(w.abs()));
+    got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max) / largest
+}
+
+/// The tensor of a state that is off the most, and by how much.
+fn worst<'a>(got: &StateDict, want: &'a StateDict) -> (f32, &'a str) {
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    let all = want.iter().map(|(name, data)| (off(&got[name], data), name.as_str()));
+    all.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+}
+
+/// The bound of `trace_production`, for three steps: they multiply roundings.
+const BOUND: f32 = 1e-4;
+
+/// The first draw that says something about shards: where a ReLU sits within rounding, the order of a sum decides about a gradient. As the
+/// golden traces do, it refuses draws in which relative changes of 3e-7 of the pixels move a tensor by more than a quarter of the bound.
+fn calm(config: &MethodConfig, unmix: bool, opened: &Opened) -> (Draw, Trained) {
+    let of = |draw| train(draw, config, unmix, 1, opened);
+    let found = (0..40).find_map(|seed| {
+        let draw = Draw { seed, disturbance: 0 };
+        let plain = of(draw);
+        let mut moved = (1..=4).map(|disturbance| worst(&of(Draw { seed, disturbance }).1, &plain.1).0);
+        moved.all(|moved| moved <= BOUND / 4.0).then_some((draw, plain))
+    });
+    found.expect("one of forty draws is calm")
+}
+
+/// The loss of the first step within 1e-6, which is a few roundings of a mean, and the whole state after three steps.
+fn check(name: &str, config: &MethodConfig, unmix: bool) {
+    for opened in common::devices() {
+        let (draw, (want, state)) = calm(config, unmix, &opened);
+        for shards in [2, 4, 8] {
+            let at = format!("{name} in {shards} shards on {}", opened.info.name);
+            let (got, sharded) = train(draw, config, unmix, shards, &opened);
+            let difference = (got[0].loss - want[0].loss).abs();
+            assert!(difference <= 1e-6 * want[0].loss.abs().max(1.0), "{at}: the first loss is off by {difference:e}");
+            for (got, want) in got.iter().zip(&want) {
+                let bound = f64::from(BOUND);
+                assert!(
+                    (got.gradient_norm - want.gradient_norm).abs() <= bound * want.gradient_norm,
+                    "{at}: {got:?}, want {want:?}"
+                );
+                assert_eq!(got.parts.len(), want.parts.len());
+                for (got, want) in got.parts.iter().chain(&got.signals).zip(want.parts.iter().chain(&want.signals)) {
+                    assert!(
+                        got.0 == want.0 && (got.1 - want.1).abs() <= bound * want.1.abs().max(0.1),
+                        "{at}: {got:?}, want {want:?}"
+                    );
+                }
+            }
+            let (off, tensor) = worst(&sharded, &state);
+            assert!(off <= BOUND, "{at}: {tensor} is off by {off:e}");
+            println!("{at}: state off by {off:e} at most ({tensor})");
+        }
+    }
+}
+
+fn moco(config: MocoConfig) -> MethodConfig {
+    let memory = serde_json::from_str(r#"{"size": 70}"#).unwrap();
+    MethodConfig::Moco(MocoConfig { memory, temperature: 0.2, key_momentum: 0.9, ..config })
+}
+
+fn nce() -> unmix::loss::LossName {
+    unmix::loss::LossName::Nce
+}
+
+#[test]
+fn moco_softmax_and_nce() {
+    check("moco", &moco(MocoConfig::default()), false);
+    check("moco with NCE", &moco(MocoConfig { loss: nce(), ..MocoConfig::default() }), false);
+}
+
+#[test]
+fn moco_in_both_directions() {
+    check("symmetric moco", &moco(MocoConfig { symmetric: true, ..MocoConfig::default() }), false);
+}
+
+#[test]
+fn unmix_in_one_and_both_directions() {
+    check("unmix", &moco(MocoConfig::default()), true);
+    check("symmetric unmix", &moco(MocoConfig { symmetric: true, ..MocoConfig::default() }), true);
+    let masked = MocoConfig { mask_same_index: true, in_batch_negatives: true, ..MocoConfig::default() };
+    check("unmix with masks", &moco(masked), true);
+}
+
+#[test]
+fn insdis_and_cmc_with_every_kind_of_negatives() {
+    let bank = BankConfig { negatives: 20, temperature: 0.2, ..BankConfig::default() };
+    for (name, of) in [("insdis", MethodConfig::Insdis as fn(BankConfig) -> MethodConfig), ("cmc", MethodConfig::Cmc)] {
+        check(&format!("{name} with NCE"), &of(BankConfig { loss: nce(), ..bank.clone() }), true);
+        let softmax = BankConfig { loss: unmix::loss::LossName::Softmax, ..bank.clone() };
+        check(name, &of(softmax.clone()), true);
+        check(&format!("{name}, shared"), &of(BankConfig { shared_negatives: true, mask_self: true, ..softmax }), true);
+    }
+}
