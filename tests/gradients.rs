@@ -4,9 +4,9 @@
 mod common;
 
 use burn::tensor::{Tensor, TensorData};
-use unmix::kernel::{KernelPath, scores as rows_of_a_bank};
+use unmix::kernel::{KernelPath, bank as kernel};
 use unmix::loss::unmix::{Mixed, mixture_terms};
-use unmix::loss::{BankScores, Criterion, LossName, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
+use unmix::loss::{Criterion, LossName, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
 use unmix::rng::{Purpose, Stream};
 
 /// A matrix as the references read it.
@@ -331,12 +331,11 @@ fn bank_losses_have_the_gradient_of_their_definition() {
                 },
                 |[features, bank]| {
                     let device = bank.device();
-                    let rows = rows_of_a_bank::rows(drawn.iter().map(|&row| row as i32).collect(), [n, 1 + k], &device);
-                    let scores = BankScores::new(features, bank, rows, t, KernelPath::Tensor);
+                    let rows = kernel::rows(drawn.iter().map(|&row| row as i32).collect(), [n, 1 + k], &device);
+                    let logits = kernel::dots(features, bank, rows, KernelPath::Tensor).div_scalar(t);
                     let z = Tensor::<1>::from_data(TensorData::new(vec![z as f32], [1]), &device);
-                    let criterion = Criterion::of(loss, Some(&z), &scores.logits(), images);
-                    let value = criterion.per_query(scores.logits()).mean();
-                    scores.close(value)
+                    let criterion = Criterion::of(loss, Some(&z), &logits, images);
+                    criterion.per_query(logits).mean()
                 },
             );
         }

@@ -3,8 +3,8 @@
 mod common;
 
 use burn::tensor::{Tensor, TensorData};
-use unmix::kernel::choice::paths_of;
-use unmix::kernel::{KernelPath, Op, poison_outputs, scores};
+use unmix::kernel::choice::paths;
+use unmix::kernel::{KernelPath, Op, bank, poison_outputs};
 use unmix::rng::{Purpose, Stream};
 
 /// Features b, drawn rows r, width d, rows n of the bank: odd sizes, sizes of 1, more rows than a tile or a task holds.
@@ -37,12 +37,12 @@ fn every_path_gives_the_scores_and_sums_of_the_loops() {
         for opened in common::devices() {
             let device = &opened.device;
             let tensor = |data: &TensorData| Tensor::<2>::from_data(data.clone(), device);
-            let rows = || scores::rows(drawn.clone(), [b, r], device);
-            let dots = |path| common::values(scores::dots(tensor(&features), tensor(&bank), rows(), path));
-            let pull = |path| common::values(scores::pull(tensor(&weights), tensor(&bank), rows(), path));
+            let rows = || bank::rows(drawn.clone(), [b, r], device);
+            let dots = |path| common::values(bank::dots(tensor(&features), tensor(&bank), rows(), path));
+            let pull = |path| common::values(bank::pull(tensor(&weights), tensor(&bank), rows(), path));
             let (want_dots, want_pull) = (dots(KernelPath::Reference), pull(KernelPath::Reference));
-            for path in paths_of(Op::Scores, &opened.info.compiler) {
-                let (got_dots, got_pull) = common::asserting_path(Op::Scores, path, || (dots(path), pull(path)));
+            for path in paths(Op::Bank, &opened.info.compiler) {
+                let (got_dots, got_pull) = common::asserting_path(Op::Bank, path, || (dots(path), pull(path)));
                 let at = format!("{} on {}, b {b}, r {r}, d {d}, n {n}", path.name(), opened.info.name);
                 // Products of values below 1 with random signs: partial sums of m of them stay near sqrt(m) / 3, so each addition rounds by about
                 // u sqrt(m) / 3, and m independent roundings add up to u m / 3. Allowed is three times that, at least 2 u for a single product.
@@ -58,12 +58,12 @@ fn every_path_gives_the_scores_and_sums_of_the_loops() {
 #[test]
 fn a_path_of_another_device_panics() {
     for opened in common::devices() {
-        let own = paths_of(Op::Scores, &opened.info.compiler);
+        let own = paths(Op::Bank, &opened.info.compiler);
         for path in KernelPath::ALL.into_iter().filter(|path| !own.contains(path)) {
             let device = opened.device.clone();
             let run = move || {
                 let ones = |dims: [usize; 2]| Tensor::<2>::ones(dims, &device);
-                scores::dots(ones([1, 2]), ones([3, 2]), scores::rows(vec![1, 2], [1, 2], &device), path).into_data()
+                bank::dots(ones([1, 2]), ones([3, 2]), bank::rows(vec![1, 2], [1, 2], &device), path).into_data()
             };
             assert!(
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err(),

@@ -4,9 +4,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{MixedInput, Negatives, Position};
-use crate::kernel::{KernelPath, scores};
+use crate::kernel::{self, KernelPath};
 use crate::loss::criterion::{Criterion, LossName};
-use crate::loss::{BankScores, NceZ, info_nce, nce};
+use crate::loss::{NceZ, info_nce, nce};
 use crate::rng::{Purpose, Stream};
 
 /// The logit of a negative that does not count: its weight in either loss is 0.
@@ -90,7 +90,7 @@ impl Contrast {
                 let columns = rows.len() / b;
                 let own = |row: &[i32]| row.iter().enumerate().map(|(k, &value)| k > 0 && value == row[0]).collect::<Vec<_>>();
                 let masked = self.mask_self.then(|| mask(rows.chunks(columns).flat_map(own).collect(), [b, columns], device));
-                Drawn::Each(scores::rows(rows, [b, columns], device), masked)
+                Drawn::Each(kernel::bank::rows(rows, [b, columns], device), masked)
             }
             Negatives::Shared(rows) => {
                 let k = rows.len();
@@ -123,9 +123,8 @@ impl Contrast {
         };
         match drawn {
             Drawn::Each(rows, masked) => {
-                let scored = BankScores::new(features, bank, rows.clone(), self.temperature, self.path);
-                let term = summarise(hide(scored.logits(), masked));
-                Term { loss: scored.close(term.loss), ..term }
+                let dots = kernel::bank::dots(features, bank, rows.clone(), self.path);
+                summarise(hide(dots.div_scalar(self.temperature), masked))
             }
             Drawn::Shared(own, negatives, masked) => {
                 let (own, negatives) = (bank.clone().select(0, own.clone()), bank.select(0, negatives.clone()));
