@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::error::{Error, Result, nearest};
 use crate::kernel::choice::CPU_COMPILER;
 use crate::kernel::inputs::Target;
-use crate::kernel::{Kernels, KernelsConfig};
+use crate::kernel::{Kernels, KernelsConfig, Op};
 
 /// The names `--device` takes; `cuda:1` and the like choose a card.
 pub const NAMES: [&str; 5] = ["auto", "cpu", "wgpu", "wgpu-cpu", "cuda"];
@@ -29,9 +29,8 @@ impl Opened {
 
     /// Where and how images are made and mixed.
     pub fn target(&self) -> Target {
-        let Kernels { mix, ingest, .. } = &self.info.kernels;
-        let largest_tensor = self.info.largest_tensor();
-        Target { device: self.device.clone(), mix: mix.path, ingest: ingest.path, largest_tensor }
+        let (kernels, largest_tensor) = (&self.info.kernels, self.info.largest_tensor());
+        Target { device: self.device.clone(), mix: kernels.path(Op::Mix), ingest: kernels.path(Op::Ingest), largest_tensor }
     }
 
     /// The same device with the kernel paths that a config asks for.

@@ -4,9 +4,10 @@
 mod common;
 
 use burn::tensor::{Tensor, TensorData};
-use unmix::kernel::{KernelPath, scores as rows_of_a_bank};
-use unmix::loss::unmix::{Mixed, mixture_terms};
-use unmix::loss::{BankScores, Criterion, LossName, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
+use unmix::kernel::choice::paths;
+use unmix::kernel::{KernelPath, Op, bank as kernel};
+use unmix::loss::unmix::mixture_terms;
+use unmix::loss::{Criterion, LossName, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
 use unmix::rng::{Purpose, Stream};
 
 /// A matrix as the references read it.
@@ -32,21 +33,41 @@ fn check_gradient<const N: usize>(
     reference: impl Fn(&[Rows; N]) -> f64,
     loss: impl Fn([Tensor<2>; N]) -> Tensor<1>,
 ) {
+    check_gradient_on_paths(name, leaves, inputs, None, reference, |_, inputs| loss(inputs));
+}
+
+/// The same on every path of an operation, which alone runs, forwards and backwards.
+fn check_gradient_on_paths<const N: usize>(
+    name: &str,
+    leaves: usize,
+    inputs: [Rows; N],
+    op: Option<Op>,
+    reference: impl Fn(&[Rows; N]) -> f64,
+    loss: impl Fn(KernelPath, [Tensor<2>; N]) -> Tensor<1>,
+) {
     let want = reference(&inputs);
     let differences: Vec<Vec<f64>> = (0..leaves).map(|leaf| central_differences(&inputs, leaf, &reference)).collect();
     for opened in common::devices() {
-        let at = format!("{name} on {}", opened.info.name);
-        let tensors: [Tensor<2>; N] = std::array::from_fn(|i| {
-            let tensor = Tensor::from_data(data(&inputs[i]), &opened.device);
-            if i < leaves { tensor.autodiff().require_grad() } else { tensor }
-        });
-        let got = loss(tensors.clone());
-        assert_close(&format!("{at}: value"), &common::values(got.clone()), &[want], 1.0);
-        let gradients = got.backward();
-        for (leaf, want) in differences.iter().enumerate() {
-            let got = tensors[leaf].grad(&gradients).unwrap_or_else(|| panic!("{at}: no gradient of input {leaf}"));
-            // The floor is for gradients that vanish, such as that of one image alone: terms of about 1 cancel there, a few u are left.
-            assert_close(&format!("{at}: gradient of input {leaf}"), &common::values(got), want, 0.05);
+        let check = |path: KernelPath| {
+            let at = format!("{name} on {} {}", opened.info.name, path.name());
+            let tensors: [Tensor<2>; N] = std::array::from_fn(|i| {
+                let tensor = Tensor::from_data(data(&inputs[i]), &opened.device);
+                if i < leaves { tensor.autodiff().require_grad() } else { tensor }
+            });
+            let got = loss(path, tensors.clone());
+            assert_close(&format!("{at}: value"), &common::values(got.clone()), &[want], 1.0);
+            let gradients = got.backward();
+            for (leaf, want) in differences.iter().enumerate() {
+                let got = tensors[leaf].grad(&gradients).unwrap_or_else(|| panic!("{at}: no gradient of input {leaf}"));
+                // The floor is for gradients that vanish, such as that of one image alone: terms of about 1 cancel there, a few u are left.
+                assert_close(&format!("{at}: gradient of input {leaf}"), &common::values(got), want, 0.05);
+            }
+        };
+        match op {
+            None => check(KernelPath::Tensor),
+            Some(op) => {
+                paths(op, &opened.info.compiler).into_iter().for_each(|path| common::asserting_path(op, path, || check(path)))
+            }
         }
     }
 }
@@ -156,8 +177,11 @@ fn mixture_terms_have_the_gradient_of_their_definition() {
                 mean((0..n).map(|i| own(i) + partner(i, inverse[i] as usize)))
             },
             |[queries, keys, memory, lambda]| {
-                let inverse = common::indices(&inverse, &keys.device());
-                mixture_terms(&Mixed { queries, lambda: lambda.reshape([n]), inverse }, keys, memory, t).total
+                // The key of the partner in each mixture.
+                let partner = |m: usize| inverse.iter().position(|&row| row as usize == m).unwrap() as i64;
+                let partners = keys.clone().select(0, common::indices(&(0..n).map(partner).collect::<Vec<_>>(), &keys.device()));
+                let per_query = |keys| info_nce(queries.clone(), keys, memory.clone(), t).per_query;
+                mixture_terms(per_query(keys), per_query(partners), lambda.reshape([n])).total
             },
         );
     }
@@ -305,7 +329,7 @@ fn nce_of(logits: &[f64], z: f64, images: f64) -> f64 {
     -positive.ln() - negatives
 }
 
-/// Both losses against drawn rows of a bank: rows repeat, and a negative may be the positive.
+/// Both losses against drawn rows of a bank, on every path: rows repeat, and a negative may be the positive.
 #[test]
 fn bank_losses_have_the_gradient_of_their_definition() {
     for (case, (n, d, k, t)) in (50..).zip(AGAINST_MEMORY) {
@@ -315,10 +339,11 @@ fn bank_losses_have_the_gradient_of_their_definition() {
         let z = exact(draw.range(5.0, 50.0));
         for loss in [LossName::Softmax, LossName::Nce] {
             let inputs = [units(&mut draw, n, d), units(&mut draw, images, d)];
-            check_gradient(
+            check_gradient_on_paths(
                 &format!("{loss:?} {n} x {d}, {k} rows of a bank"),
                 1,
                 inputs,
+                Some(Op::Bank),
                 |[features, bank]| {
                     mean((0..n).map(|i| {
                         let rows = &drawn[i * (1 + k)..][..1 + k];
@@ -329,14 +354,13 @@ fn bank_losses_have_the_gradient_of_their_definition() {
                         }
                     }))
                 },
-                |[features, bank]| {
+                |path, [features, bank]| {
                     let device = bank.device();
-                    let rows = rows_of_a_bank::rows(drawn.iter().map(|&row| row as i32).collect(), [n, 1 + k], &device);
-                    let scores = BankScores::new(features, bank, rows, t, KernelPath::Tensor);
+                    let rows = kernel::rows(drawn.iter().map(|&row| row as i32).collect(), [n, 1 + k], &device);
+                    let logits = kernel::dots(features, bank, rows, path).div_scalar(t);
                     let z = Tensor::<1>::from_data(TensorData::new(vec![z as f32], [1]), &device);
-                    let criterion = Criterion::of(loss, Some(&z), &scores.logits(), images);
-                    let value = criterion.per_query(scores.logits()).mean();
-                    scores.close(value)
+                    let criterion = Criterion::of(loss, Some(&z), &logits, images);
+                    criterion.per_query(logits).mean()
                 },
             );
         }

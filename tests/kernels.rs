@@ -3,6 +3,10 @@
 //! Outputs are full of NaN before a kernel runs, and each test asserts which path ran.
 
 mod common;
+#[path = "kernels/production.rs"]
+mod production;
+#[path = "kernels/upload.rs"]
+mod upload;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use unmix::colour::Curve;

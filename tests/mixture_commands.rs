@@ -4,7 +4,7 @@ mod common;
 
 use common::binary::{events, json, pretrain, refuse, succeed, text, unmix};
 use serde_json::Value;
-use unmix::kernel::KernelPath;
+use unmix::kernel::{KernelPath, Op};
 
 fn sheet(path: &std::path::Path) -> image::RgbImage {
     image::open(path).unwrap().to_rgb8()
@@ -24,7 +24,7 @@ fn a_preview_shows_every_stage_on_every_device() {
     for opened in common::devices() {
         let device = opened.info.name.as_str();
         let (mixed, said) = draw(&["--device", device, "--count", "3", "--scale", "1"]);
-        assert!(said.contains("3 images") && said.contains(opened.info.kernels.mix.path.name()), "{said}");
+        assert!(said.contains("3 images") && said.contains(opened.info.kernels.path(Op::Mix).name()), "{said}");
         // The original, two views, and each of them after two stages: seven columns of at least 112 pixels with spaces of 14.
         assert!(mixed.width() >= 7 * 112 + 6 * 14, "{device}: a sheet of {} pixels lacks columns", mixed.width());
         let (clean, _) = draw(&["--device", device, "--count", "3", "--scale", "1", "--set", "mixture.name=none"]);

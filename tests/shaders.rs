@@ -4,7 +4,7 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Expression, Literal, Module, StorageAccess, TypeInner};
 use unmix::colour::{CONSTANT_WORDS, Curve};
-use unmix::kernel::shader::{INGEST, INGEST_MIX, Instance, MIX, RUN, Shader, WORKGROUP};
+use unmix::kernel::backend::wgsl::{INGEST, INGEST_MIX, Instance, MIX, RUN, Shader, WORKGROUP};
 use unmix::mixture::{Kind, ROW_LAYOUT, ROW_WORDS};
 
 /// Every combination of what is filled in.

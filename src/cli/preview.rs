@@ -10,6 +10,7 @@ use super::ConfigArgs;
 use crate::data::{Loader, Split};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::kernel::Op;
 use crate::sheet::SheetOptions;
 use crate::train::jobs::{Length, jobs};
 use crate::train::preview;
@@ -55,13 +56,13 @@ impl Preview {
         let mut sheet = preview::sheet(self.count, source.as_ref(), &batch, &upload)?;
         sheet.title = format!("{}, mixture {}, seed {}, first batch", source.describe(), config.mixture.name.text(), config.seed);
         sheet.save_png(&self.out, SheetOptions { scale: self.scale.into(), ..SheetOptions::default() })?;
-        let mix = &opened.info.kernels.mix;
+        let mix = opened.info.kernels.path(Op::Mix);
         super::print(&format!(
             "{} images of the first batch in {} (on {}, mixed by `{}`)",
             sheet.rows.len(),
             self.out.display(),
             opened.info.name,
-            mix.path.name()
+            mix.name()
         ));
         Ok(ExitCode::SUCCESS)
     }

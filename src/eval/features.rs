@@ -10,7 +10,7 @@ use crate::colour::Normalization;
 use crate::data::{Item, Job, Loader, LoaderOptions, Source, Transform};
 use crate::device::Opened;
 use crate::error::{Error, Result};
-use crate::kernel::{Ingest, KernelPath, ingest};
+use crate::kernel::{Ingest, KernelPath, Op, ingest};
 use crate::loss::unit_rows;
 use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
@@ -41,7 +41,7 @@ impl Extraction {
             transform: Arc::new(views.eval_recipe()),
             norm: views.normalization(),
             device: opened.device.clone(),
-            ingest: opened.info.kernels.ingest.path,
+            ingest: opened.info.kernels.path(Op::Ingest),
             batch,
             loader,
             largest_tensor: opened.info.largest_tensor(),

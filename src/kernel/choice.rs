@@ -1,40 +1,97 @@
 //! Which path an operation takes on a device, and why.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use super::{KernelPath, Op};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::KernelPath;
+use super::registry::{OPS, Op, Spec, chosen};
 use crate::error::{Error, Result};
 
-/// What a config asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    /// The fastest path that runs on the device.
-    #[default]
-    Auto,
-    /// Plain loops on the host.
-    Reference,
-    /// Tensor operations of the backend.
-    Tensor,
-    /// Vectorised loops on the CPU backend's memory.
-    Flex,
-    /// Hand-written WGSL shaders.
-    Wgsl,
-    /// CubeCL kernels.
-    Cube,
+/// `kernels`: the implementations of our own operations, by the operation's name: a path, or `auto` for the fastest that runs on the
+/// device. A path that cannot run on the device is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KernelsConfig([Option<KernelPath>; OPS.len()]);
+
+/// How a config writes that it asks for no path by name.
+const AUTO: &str = "auto";
+
+impl KernelsConfig {
+    /// The path that is asked for, `None` for the fastest.
+    pub fn of(&self, op: Op) -> Option<KernelPath> {
+        self.0[op as usize]
+    }
+
+    /// The same config with a path asked for.
+    #[must_use]
+    pub fn with(mut self, op: Op, path: KernelPath) -> Self {
+        self.0[op as usize] = Some(path);
+        self
+    }
 }
 
-/// `kernels`: the implementations of our own operations. A path that cannot run on the device is an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct KernelsConfig {
-    /// Executes mixture plans.
-    pub mix: Wanted,
-    /// Turns bytes into normalised images.
-    pub ingest: Wanted,
-    /// Compares features with drawn rows of a memory bank (InsDis, CMC).
-    pub scores: Wanted,
+impl Serialize for KernelsConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(chosen().map(|spec| (spec.name, self.of(spec.op).map_or(AUTO, KernelPath::name))))
+    }
+}
+
+impl<'de> Deserialize<'de> for KernelsConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut config = Self::default();
+        for (key, name) in BTreeMap::<String, String>::deserialize(deserializer)? {
+            let spec = chosen().find(|spec| spec.name == key).ok_or_else(|| D::Error::custom(format!("unknown key `{key}`")))?;
+            if name != AUTO {
+                let path = KernelPath::named(&name).ok_or_else(|| D::Error::custom(format!("unknown kernel path `{name}`")))?;
+                config = config.with(spec.op, path);
+            }
+        }
+        Ok(config)
+    }
+}
+
+impl JsonSchema for KernelsConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "KernelsConfig".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let properties: Map<String, Value> = chosen()
+            .map(|spec| {
+                let mut value = generator.subschema_for::<Wanted>();
+                value.insert("description".to_owned(), spec.about.into());
+                value.insert("default".to_owned(), AUTO.into());
+                (spec.name.to_owned(), value.to_value())
+            })
+            .collect();
+        json_schema!({
+            "description": "`kernels`: the implementations of our own operations. A path that cannot run on the device is an error.",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+        })
+    }
+}
+
+/// The schema of one value of [`KernelsConfig`]: `auto` and the names of the paths.
+struct Wanted;
+
+impl JsonSchema for Wanted {
+    fn schema_name() -> Cow<'static, str> {
+        "Wanted".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let auto = json!({ "type": "string", "const": AUTO, "description": "The fastest path that runs on the device." });
+        let paths = KernelPath::json_schema(generator).to_value();
+        let named = paths["oneOf"].as_array().expect("every path has a text, hence a form of its own");
+        let forms = [&[auto], named.as_slice()].concat();
+        json_schema!({ "description": "What a config asks for.", "oneOf": forms })
+    }
 }
 
 /// A path with the reason for it; printed once and stored in the run.
@@ -48,16 +105,9 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// The choices of a device.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Kernels {
-    /// Executes mixture plans.
-    pub mix: Choice,
-    /// Turns bytes into normalised images.
-    pub ingest: Choice,
-    /// Compares features with drawn rows of a memory bank.
-    pub scores: Choice,
-}
+/// The choices of a device, one per operation that chooses, in the order of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernels(Vec<Choice>);
 
 impl Kernels {
     /// The paths for a device, known by the compiler of its kernels.
@@ -65,29 +115,28 @@ impl Kernels {
     /// # Errors
     /// A path asked for by name that cannot run there.
     pub fn choose(config: &KernelsConfig, compiler: &str) -> Result<Self> {
-        Ok(Self {
-            mix: choose(Op::Mix, config.mix, compiler)?,
-            ingest: choose(Op::Ingest, config.ingest, compiler)?,
-            scores: choose(Op::Scores, config.scores, compiler)?,
-        })
+        chosen().map(|spec| choose(spec, config.of(spec.op), compiler)).collect::<Result<_>>().map(Self)
+    }
+
+    /// The path of an operation.
+    ///
+    /// # Panics
+    /// [`Op::IngestMix`], which has no choice of its own.
+    pub fn path(&self, op: Op) -> KernelPath {
+        let choice = self.0.iter().find(|choice| choice.op == op);
+        choice.unwrap_or_else(|| panic!("no path is chosen for `{}`", op.name())).path
     }
 
     /// All choices.
-    pub fn all(&self) -> [&Choice; 3] {
-        [&self.mix, &self.ingest, &self.scores]
+    pub fn all(&self) -> &[Choice] {
+        &self.0
     }
 }
 
-impl Wanted {
-    fn path(self) -> Option<KernelPath> {
-        match self {
-            Self::Auto => None,
-            Self::Reference => Some(KernelPath::Reference),
-            Self::Tensor => Some(KernelPath::Tensor),
-            Self::Flex => Some(KernelPath::Flex),
-            Self::Wgsl => Some(KernelPath::Wgsl),
-            Self::Cube => Some(KernelPath::Cube),
-        }
+/// An object of choices by the operation's name.
+impl Serialize for Kernels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|choice| (choice.op.name(), choice)))
     }
 }
 
@@ -111,44 +160,34 @@ pub fn available(path: KernelPath, compiler: &str) -> Result<(), String> {
     }
 }
 
-/// The paths that run on a device with this compiler.
-pub fn paths(compiler: &str) -> Vec<KernelPath> {
-    KernelPath::ALL.into_iter().filter(|&path| available(path, compiler).is_ok()).collect()
+/// The paths of an operation that run on a device with this compiler, slow and obvious first.
+pub fn paths(op: Op, compiler: &str) -> Vec<KernelPath> {
+    KernelPath::ALL.into_iter().filter(|&path| runs(op, path, compiler).is_ok()).collect()
 }
 
-/// The same for one operation: scores have no shader text of their own.
-pub fn paths_of(op: Op, compiler: &str) -> Vec<KernelPath> {
-    paths(compiler).into_iter().filter(|&path| has(op, path)).collect()
-}
-
-fn has(op: Op, path: KernelPath) -> bool {
-    op != Op::Scores || path != KernelPath::Wgsl
-}
-
-/// Direct paths before portable ones, as measured (`unmix bench mixture`, docs/numbers.md).
-const FASTEST_FIRST: [KernelPath; 4] = [KernelPath::Flex, KernelPath::Wgsl, KernelPath::Cube, KernelPath::Tensor];
-
-fn choose(op: Op, wanted: Wanted, compiler: &str) -> Result<Choice> {
-    if let Some(path) = wanted.path() {
-        let exists = if has(op, path) { Ok(()) } else { Err("there is no shader text for it: `cube` compiles to WGSL".to_owned()) };
-        exists.and_then(|()| available(path, compiler)).map_err(|reason| {
-            let names: Vec<&str> = paths_of(op, compiler).into_iter().map(KernelPath::name).collect();
-            Error::input(format!("`kernels.{}` is {}, which cannot run here: {reason}", op.name(), path.name()))
-                .hint(format!("use auto, or one of {}", names.join(", ")))
-        })?;
-        return Ok(Choice { op, path, reason: "asked for by the config".into() });
+/// Whether an operation has a path that runs on a device with this compiler, and why not.
+fn runs(op: Op, path: KernelPath, compiler: &str) -> Result<(), String> {
+    match path {
+        _ if op.has(path) => available(path, compiler),
+        KernelPath::Wgsl => Err("there is no shader text for it: `cube` compiles to WGSL".to_owned()),
+        _ => Err(format!("there is no {} implementation of it", path.name())),
     }
-    let runs = |path: &KernelPath| has(op, *path) && available(*path, compiler).is_ok();
-    let path = FASTEST_FIRST.into_iter().find(runs).expect("tensor operations run everywhere");
-    let mut reason = match path {
-        KernelPath::Flex => "direct loops on the CPU backend's memory, the fastest path of this device".to_owned(),
-        KernelPath::Wgsl => format!("hand-written shaders: the compiler is {compiler}"),
-        KernelPath::Cube if op == Op::Scores => "CubeCL kernels, which read the bank's rows where they lie".to_owned(),
-        KernelPath::Cube => "CubeCL kernels: ".to_owned() + &available(KernelPath::Wgsl, compiler).err().unwrap_or_default(),
-        KernelPath::Reference | KernelPath::Tensor => "plain tensor operations, which run on every backend".to_owned(),
-    };
-    reason += " (docs/numbers.md)";
-    Ok(Choice { op, path, reason })
+}
+
+fn choose(spec: &Spec, wanted: Option<KernelPath>, compiler: &str) -> Result<Choice> {
+    let Some(path) = wanted else { return Ok(fastest(spec, compiler)) };
+    runs(spec.op, path, compiler).map_err(|reason| {
+        let names: Vec<&str> = paths(spec.op, compiler).into_iter().map(KernelPath::name).collect();
+        Error::input(format!("`kernels.{}` is {}, which cannot run here: {reason}", spec.name, path.name()))
+            .hint(format!("use auto, or one of {}", names.join(", ")))
+    })?;
+    Ok(Choice { op: spec.op, path, reason: "asked for by the config".into() })
+}
+
+fn fastest(spec: &Spec, compiler: &str) -> Choice {
+    let found = spec.paths.iter().find(|(path, _)| available(*path, compiler).is_ok());
+    let &(path, why) = found.expect("tensor operations run everywhere");
+    Choice { op: spec.op, path, reason: why.replace("{compiler}", compiler) + " (docs/numbers.md)" }
 }
 
 #[cfg(test)]
@@ -157,27 +196,57 @@ mod tests {
 
     #[test]
     fn auto_takes_the_direct_path_of_the_device() {
-        let of = |compiler: &str| Kernels::choose(&KernelsConfig::default(), compiler).unwrap().mix;
-        assert_eq!(of(CPU_COMPILER).path, KernelPath::Flex);
-        assert_eq!(of("wgpu<wgsl>").path, KernelPath::Wgsl);
+        let of = |op, compiler: &str| {
+            let kernels = Kernels::choose(&KernelsConfig::default(), compiler).unwrap();
+            kernels.all().iter().find(|choice| choice.op == op).unwrap().clone()
+        };
+        assert_eq!(of(Op::Mix, CPU_COMPILER).path, KernelPath::Flex);
+        assert_eq!(of(Op::Mix, "wgpu<wgsl>").path, KernelPath::Wgsl);
+        assert_eq!(of(Op::Bank, "wgpu<wgsl>").path, KernelPath::Cube);
         for compiler in ["wgpu<spirv>", "wgpu<msl>", "cuda"] {
-            assert_eq!(of(compiler).path, KernelPath::Cube);
-            assert!(of(compiler).reason.contains(compiler), "{}", of(compiler).reason);
+            let choice = of(Op::Ingest, compiler);
+            assert_eq!(choice.path, KernelPath::Cube);
+            let reason = format!("CubeCL kernels: the device's compiler is {compiler}, which takes no WGSL text (docs/numbers.md)");
+            assert_eq!(choice.reason, reason);
         }
     }
 
     #[test]
     fn a_path_that_cannot_run_is_refused_and_the_others_are_named() {
-        let config = KernelsConfig { mix: Wanted::Wgsl, ..Default::default() };
-        let error = Kernels::choose(&config, "wgpu<spirv>").unwrap_err();
-        assert!(error.to_string().contains("`kernels.mix` is wgsl") && error.to_string().contains("wgpu<spirv>"), "{error}");
-        assert!(error.hints()[0].contains("reference, tensor, cube"), "{:?}", error.hints());
-        let config = KernelsConfig { ingest: Wanted::Cube, ..Default::default() };
-        assert!(Kernels::choose(&config, CPU_COMPILER).unwrap_err().to_string().contains("`kernels.ingest` is cube"));
-        let config = KernelsConfig { scores: Wanted::Wgsl, ..Default::default() };
-        assert!(Kernels::choose(&config, WGSL_COMPILER).unwrap_err().to_string().contains("no shader text"));
-        let config = KernelsConfig { mix: Wanted::Reference, ingest: Wanted::Tensor, ..Default::default() };
+        let refused = |op, path, compiler: &str| {
+            let error = Kernels::choose(&KernelsConfig::default().with(op, path), compiler).unwrap_err();
+            (error.to_string(), error.hints()[0].clone())
+        };
+        let (error, hint) = refused(Op::Mix, KernelPath::Wgsl, "wgpu<spirv>");
+        assert!(error.contains("`kernels.mix` is wgsl") && error.contains("wgpu<spirv>"), "{error}");
+        assert!(hint.contains("reference, tensor, cube"), "{hint}");
+        assert!(refused(Op::Ingest, KernelPath::Cube, CPU_COMPILER).0.contains("`kernels.ingest` is cube"));
+        let (error, hint) = refused(Op::Bank, KernelPath::Wgsl, WGSL_COMPILER);
+        assert!(error.contains("`kernels.scores` is wgsl") && error.contains("no shader text"), "{error}");
+        assert!(hint.ends_with("reference, tensor, cube"), "{hint}");
+        let config = KernelsConfig::default().with(Op::Mix, KernelPath::Reference).with(Op::Ingest, KernelPath::Tensor);
         let forced = Kernels::choose(&config, "cuda").unwrap();
-        assert_eq!((forced.mix.path, forced.ingest.path), (KernelPath::Reference, KernelPath::Tensor));
+        assert_eq!((forced.path(Op::Mix), forced.path(Op::Ingest)), (KernelPath::Reference, KernelPath::Tensor));
+    }
+
+    #[test]
+    fn a_config_comes_back_as_it_was_saved() {
+        let written = json!({ "mix": "tensor", "ingest": "auto", "scores": "cube" });
+        let config: KernelsConfig = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(config, KernelsConfig::default().with(Op::Mix, KernelPath::Tensor).with(Op::Bank, KernelPath::Cube));
+        assert_eq!(serde_json::to_value(config).unwrap(), written);
+        assert_eq!(serde_json::from_value::<KernelsConfig>(json!({})).unwrap(), KernelsConfig::default());
+        for wrong in [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" })] {
+            assert!(serde_json::from_value::<KernelsConfig>(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn choices_are_stored_by_the_name_of_their_operation() {
+        let stored = serde_json::to_value(Kernels::choose(&KernelsConfig::default(), CPU_COMPILER).unwrap()).unwrap();
+        let keys: Vec<&String> = stored.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["mix", "ingest", "scores"]);
+        assert_eq!(stored["scores"]["op"], "scores");
+        assert_eq!(stored["scores"]["path"], "flex");
     }
 }

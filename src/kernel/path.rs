@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An implementation of our device operations. Every operation has all of them; which can run depends on the device.
+use super::registry::{OPS, Op};
+
+/// A kind of implementation. The table ([`OPS`]) says which an operation has; which of them can run depends on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelPath {
@@ -26,6 +28,11 @@ impl KernelPath {
     /// All paths, slow and obvious first.
     pub const ALL: [Self; 5] = [Self::Reference, Self::Tensor, Self::Flex, Self::Wgsl, Self::Cube];
 
+    /// The path of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|path| path.name() == name)
+    }
+
     /// The name that is printed, stored and configured.
     pub fn name(self) -> &'static str {
         match self {
@@ -38,34 +45,8 @@ impl KernelPath {
     }
 }
 
-/// Our device operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Op {
-    /// Executes a stage of a mixture plan.
-    Mix,
-    /// Turns bytes into normalised images.
-    Ingest,
-    /// Both in one pass over memory.
-    IngestMix,
-    /// Features against drawn rows of a memory bank, and the gradient.
-    Scores,
-}
-
-impl Op {
-    /// The name that is printed and stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mix => "mix",
-            Self::Ingest => "ingest",
-            Self::IngestMix => "ingest_mix",
-            Self::Scores => "scores",
-        }
-    }
-}
-
 thread_local! {
-    static RUNS: Cell<[[u64; KernelPath::ALL.len()]; 4]> = const { Cell::new([[0; KernelPath::ALL.len()]; 4]) };
+    static RUNS: Cell<[[u64; KernelPath::ALL.len()]; OPS.len()]> = const { Cell::new([[0; KernelPath::ALL.len()]; OPS.len()]) };
 }
 static POISON: AtomicBool = AtomicBool::new(false);
 

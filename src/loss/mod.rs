@@ -2,7 +2,6 @@
 //!
 //! Letters: n queries, k negatives, d embedding, p prototypes, T temperature.
 
-pub mod bank;
 pub mod byol;
 pub mod criterion;
 pub mod info_nce;
@@ -11,7 +10,6 @@ pub mod nt_xent;
 pub mod swav;
 pub mod unmix;
 
-pub use bank::BankScores;
 pub use byol::byol;
 pub use criterion::{Criterion, LossName};
 pub use info_nce::{InfoNce, info_nce};

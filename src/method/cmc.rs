@@ -13,6 +13,7 @@ use super::insdis::BankConfig;
 use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
+use crate::loss::unmix::mixture_terms;
 use crate::memory::Bank;
 use crate::model::state::{self, StateDict};
 use crate::model::{Encoder, Frozen, Trained};
@@ -34,13 +35,15 @@ struct Half {
     other: usize,
     /// The names of the rows of a view, and of those of a mixture.
     rows: [&'static str; 2],
+    /// The names of the parts of its loss that its mixtures add.
+    mixture: [&'static str; 2],
     /// The name of its constant of NCE.
     z: &'static str,
 }
 
 const HALVES: [Half; 2] = [
-    Half { channels: 0..1, other: 1, rows: ["q_l", "qm_l"], z: "nce_z_l" },
-    Half { channels: 1..3, other: 0, rows: ["q_ab", "qm_ab"], z: "nce_z_ab" },
+    Half { channels: 0..1, other: 1, rows: ["q_l", "qm_l"], mixture: ["mix_l", "mix_rev_l"], z: "nce_z_l" },
+    Half { channels: 1..3, other: 0, rows: ["q_ab", "qm_ab"], mixture: ["mix_ab", "mix_rev_ab"], z: "nce_z_ab" },
 ];
 
 impl Pair {
@@ -106,27 +109,27 @@ impl Method for Cmc {
         self.contrast.measures_z(&self.z[0])
     }
 
-    /// Each half against the bank of the other half; one draw of negatives serves both, and the terms of a half share its constant.
+    /// Each half against the bank of the other half. One draw of negatives serves both, and the terms of a half share its constant of NCE.
     fn contrast(&self, rows: &Rows, at: &At) -> Outcome {
         let device = self.banks[0].rows().device();
-        let term = |half: &Half, batch: usize, drawn: &Drawn, z: Option<&Tensor<1>>, weights: Option<Tensor<1>>| {
-            self.contrast.term(rows.get(half.rows[batch]), self.banks[half.other].rows(), drawn, z, weights)
-        };
         let drawn = self.contrast.drawn(&at.own(), at.facts, &device);
-        let [l, ab] = [0, 1].map(|i| term(&HALVES[i], 0, &drawn, self.z[i].as_ref(), None));
-        let mut out = Outcome::of("l", l.loss.clone());
-        out.add("ab", ab.loss.clone());
-        let both = (l.positive.clone() + ab.positive.clone()).div_scalar(2.0);
-        out.signals.extend([(POSITIVE, both), ("positive_l", l.positive.clone()), ("positive_ab", ab.positive.clone())]);
-        out.constants.extend(HALVES.iter().zip([&l, &ab]).filter_map(|(half, term)| Some((half.z, term.z.clone()?))));
-        if let Some((weights, rest, partners)) = at.mixture(&device) {
+        let logits = |half: &Half, batch: usize, drawn: &Drawn| {
+            self.contrast.logits(rows.get(half.rows[batch]), self.banks[half.other].rows(), drawn)
+        };
+        let clean = HALVES.each_ref().map(|half| logits(half, 0, &drawn));
+        let criteria = [0, 1].map(|i| self.contrast.criterion(&self.z[i], &clean[i]));
+        let [l, ab] = [0, 1].map(|i| criteria[i].per_query(clean[i].clone()).mean());
+        let mut out = Outcome::of("l", l);
+        out.add("ab", ab);
+        let [l, ab] = [0, 1].map(|i| criteria[i].positive(clean[i].clone()));
+        let both = (l.clone() + ab.clone()).div_scalar(2.0);
+        out.signals.extend([(POSITIVE, both), ("positive_l", l), ("positive_ab", ab)]);
+        out.constants.extend(HALVES.iter().zip(&criteria).filter_map(|(half, criterion)| Some((half.z, criterion.z()?.clone()))));
+        if let Some((lambda, partners)) = at.mixture(&device) {
             let of_partners = self.contrast.drawn(&partners, at.facts, &device);
-            let terms = [(["mix_l", "mix_ab"], &drawn, weights), (["mix_rev_l", "mix_rev_ab"], &of_partners, rest)];
-            for (names, drawn, weights) in terms {
-                for (i, clean) in [&l, &ab].into_iter().enumerate() {
-                    let term = term(&HALVES[i], 1, drawn, clean.z.as_ref(), Some(weights.clone()));
-                    out.add_weighted(names[i], term.plain, term.loss);
-                }
+            for (half, criterion) in HALVES.iter().zip(&criteria) {
+                let [own, partner] = [&drawn, &of_partners].map(|drawn| criterion.per_query(logits(half, 1, drawn)));
+                out.add_mixture(half.mixture, mixture_terms(own, partner, lambda.clone()));
             }
         }
         out

@@ -4,9 +4,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{Facts, Negatives, Position, index};
-use crate::kernel::{KernelPath, scores};
+use crate::kernel::{self, KernelPath};
 use crate::loss::criterion::{Criterion, LossName};
-use crate::loss::{BankScores, info_nce};
+use crate::loss::info_nce;
 use crate::rng::{Purpose, Stream};
 
 /// The logit of a negative that does not count: its weight in either loss is 0.
@@ -39,19 +39,6 @@ pub enum Drawn {
     Each(Tensor<2, Int>, Option<Tensor<2, Bool>>),
     /// `[b]` positives, `[k]` negatives; true `[b, k]` where a negative does not count.
     Shared(Tensor<1, Int>, Tensor<1, Int>, Option<Tensor<2, Bool>>),
-}
-
-/// One loss against one bank.
-#[derive(Debug, Clone)]
-pub struct Term {
-    /// Weighted mean over the batch, `[1]`, on the features' graph.
-    pub loss: Tensor<1>,
-    /// The same without weights and without graph, `[1]`.
-    pub plain: Tensor<1>,
-    /// How likely the positives are, `[1]`, without graph.
-    pub positive: Tensor<1>,
-    /// The constant that NCE used, `[1]`.
-    pub z: Option<Tensor<1>>,
 }
 
 impl Contrast {
@@ -88,7 +75,7 @@ impl Contrast {
                 let rows: Vec<i32> = positives.iter().flat_map(row).copied().collect();
                 let own = |row: &[i32]| row.iter().enumerate().map(|(k, &value)| k > 0 && value == row[0]).collect::<Vec<_>>();
                 let masked = self.mask_self.then(|| mask(rows.chunks(columns).flat_map(own).collect(), [m, columns], device));
-                Drawn::Each(scores::rows(rows, [m, columns], device), masked)
+                Drawn::Each(kernel::bank::rows(rows, [m, columns], device), masked)
             }
             Negatives::Shared(rows) => {
                 let own = images.iter().flat_map(|&image| rows.iter().map(move |&row| row == image as i32)).collect();
@@ -104,40 +91,27 @@ impl Contrast {
         self.loss == LossName::Nce && z.is_none()
     }
 
-    /// One term: `features` `[b, d]` on a graph against `bank` `[n, d]`, each query's loss times its weight `[b]`, if there are weights.
-    /// `z` is the constant of NCE once there is one.
-    pub fn term(
-        &self,
-        features: Tensor<2>,
-        bank: Tensor<2>,
-        drawn: &Drawn,
-        z: Option<&Tensor<1>>,
-        weights: Option<Tensor<1>>,
-    ) -> Term {
-        let summarise = |logits: Tensor<2>| {
-            let criterion = Criterion::of(self.loss, z, &logits, self.images);
-            let per_query = criterion.per_query(logits.clone());
-            let loss = match weights.clone() {
-                Some(weights) => (per_query.clone() * weights).mean(),
-                None => per_query.clone().mean(),
-            };
-            Term { loss, plain: per_query.inner().mean(), positive: criterion.positive(logits), z: criterion.z().cloned() }
-        };
+    /// The criterion of a step, made on the logits of its clean features. `z` is the constant of NCE once there is one.
+    pub fn criterion(&self, z: &Option<Tensor<1>>, clean: &Tensor<2>) -> Criterion {
+        Criterion::of(self.loss, z.as_ref(), clean, self.images)
+    }
+
+    /// Logits `[m, 1 + k]` of features `[m, d]`, on a graph or not, against a bank `[n, d]`, column 0 the positive.
+    pub fn logits(&self, features: Tensor<2>, bank: Tensor<2>, drawn: &Drawn) -> Tensor<2> {
         match drawn {
             Drawn::Each(rows, masked) => {
-                let scored = BankScores::new(features, bank, rows.clone(), self.temperature, self.path);
-                let term = summarise(hide(scored.logits(), masked));
-                Term { loss: scored.close(term.loss), ..term }
+                let dots = kernel::bank::dots(features, bank, rows.clone(), self.path);
+                hide(dots.div_scalar(self.temperature), masked)
             }
             Drawn::Shared(own, negatives, masked) => {
                 let (own, negatives) = (bank.clone().select(0, own.clone()), bank.select(0, negatives.clone()));
                 let logits = info_nce::logits(features, own, negatives, self.temperature);
-                let ([b, _], device) = (logits.dims(), logits.device());
+                let ([m, _], device) = (logits.dims(), logits.device());
                 let masked = masked.clone().map(|mask| {
-                    let never = Tensor::<2, Bool>::from_data(TensorData::new(vec![false; b], [b, 1]), &device);
+                    let never = Tensor::<2, Bool>::from_data(TensorData::new(vec![false; m], [m, 1]), &device);
                     Tensor::cat(vec![never, mask], 1)
                 });
-                summarise(hide(logits, &masked))
+                hide(logits, &masked)
             }
         }
     }

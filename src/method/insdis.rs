@@ -9,6 +9,7 @@ use super::contrast::Contrast;
 use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
+use crate::loss::unmix::mixture_terms;
 use crate::loss::{LossName, NceZ};
 use crate::memory::Bank;
 use crate::model::state::{self, StateDict};
@@ -144,19 +145,19 @@ impl Method for InsDis {
     }
 
     fn contrast(&self, rows: &Rows, at: &At) -> Outcome {
-        let (bank, device) = (self.bank.rows(), self.bank.rows().device());
+        let device = self.bank.rows().device();
         let drawn = self.contrast.drawn(&at.own(), at.facts, &device);
-        let term = self.contrast.term(rows.get("q"), bank.clone(), &drawn, self.z.as_ref(), None);
-        let mut out = Outcome::of("clean", term.loss);
-        out.signals.push((POSITIVE, term.positive));
-        // The terms of one step share the constant.
-        out.constants.extend(term.z.clone().map(|z| ("nce_z", z)));
-        if let Some((weights, rest, partners)) = at.mixture(&device) {
+        let logits = |features, drawn| self.contrast.logits(features, self.bank.rows(), drawn);
+        let clean = logits(rows.get("q"), &drawn);
+        // The terms of one step share the constant of NCE.
+        let criterion = self.contrast.criterion(&self.z, &clean);
+        let mut out = Outcome::of("clean", criterion.per_query(clean.clone()).mean());
+        out.signals.push((POSITIVE, criterion.positive(clean)));
+        out.constants.extend(criterion.z().map(|z| ("nce_z", z.clone())));
+        if let Some((lambda, partners)) = at.mixture(&device) {
             let of_partners = self.contrast.drawn(&partners, at.facts, &device);
-            for (name, drawn, weights) in [("mix", &drawn, weights), ("mix_rev", &of_partners, rest)] {
-                let term = self.contrast.term(rows.get("qm"), bank.clone(), drawn, term.z.as_ref(), Some(weights));
-                out.add_weighted(name, term.plain, term.loss);
-            }
+            let [own, partner] = [&drawn, &of_partners].map(|drawn| criterion.per_query(logits(rows.get("qm"), drawn)));
+            out.add_mixture(["mix", "mix_rev"], mixture_terms(own, partner, lambda));
         }
         out
     }

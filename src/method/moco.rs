@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::contrast::hide;
 use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, Target, index, saved};
 use crate::error::{Error, Result};
+use crate::loss::unmix::mixture_terms;
 use crate::loss::{Criterion, LossName, NceZ};
 use crate::memory::Queue;
 use crate::memory::queue::QueueInit;
@@ -234,14 +235,13 @@ impl Method for Moco {
             let back = self.logits(&self.queries(rows.get("q2")), &rows.get("k1"), &own, at);
             out.add("clean_21", criterion.per_query(back).mean());
         }
-        if let Some((weights, rest, partners)) = at.mixture(&self.queue.rows().device()) {
+        if let Some((lambda, partners)) = at.mixture(&self.queue.rows().device()) {
             let mixtures = self.queries(rows.get("qm"));
-            let against = [("mix_2", "mix_rev_2", "k"), ("mix_1", "mix_rev_1", "k1")];
-            for (as_own, as_partner, keys) in against.into_iter().take(self.targets().len()) {
-                for (name, positives, weights) in [(as_own, &own, &weights), (as_partner, &partners, &rest)] {
-                    let losses = criterion.per_query(self.logits(&mixtures, &rows.get(keys), positives, at));
-                    out.add_weighted(name, losses.clone().mean(), (losses * weights.clone()).mean());
-                }
+            let against = [(["mix_2", "mix_rev_2"], "k"), (["mix_1", "mix_rev_1"], "k1")];
+            for (names, keys) in against.into_iter().take(self.targets().len()) {
+                let [own, partner] =
+                    [&own, &partners].map(|positives| criterion.per_query(self.logits(&mixtures, &rows.get(keys), positives, at)));
+                out.add_mixture(names, mixture_terms(own, partner, lambda.clone()));
             }
         }
         out

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Opened;
 use crate::error::Result;
-use crate::kernel::KernelPath;
+use crate::kernel::{KernelPath, Op};
 use crate::model::{Frozen, ModelConfig, Pass, StateDict, Trained, state};
 
 pub use cmc::Cmc;
@@ -102,7 +102,7 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// For `images` images on an open device.
     pub fn new(opened: &'a Opened, model: &'a ModelConfig, images: usize, seed: u64) -> Self {
-        Self { model, images, seed, device: &opened.device, scores: opened.info.kernels.scores.path }
+        Self { model, images, seed, device: &opened.device, scores: opened.info.kernels.path(Op::Bank) }
     }
 }
 

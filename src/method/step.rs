@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::loss::unmix::MixtureTerms;
 use crate::model::{BatchStats, Encoder, Pass};
 
 /// A batch as a step gets it: images on the device, outside any graph, and what the host knows of them.
@@ -195,13 +196,13 @@ impl At<'_> {
         self.span.rows(self.facts.images.len())
     }
 
-    /// The mixture, for the trained rows: weights `[m]` of the own images, of the partners, and the partners' batch rows.
-    pub fn mixture(&self, device: &Device) -> Option<(Tensor<1>, Tensor<1>, Vec<u32>)> {
+    /// The mixture, for the trained rows: weights `[m]` of the own images, and the partners' batch rows.
+    pub fn mixture(&self, device: &Device) -> Option<(Tensor<1>, Vec<u32>)> {
         let Mixture { lambda, partners } = self.facts.mixture.as_ref()?;
         let own = self.own();
         let weights: Vec<f32> = own.iter().map(|&row| lambda[row as usize]).collect();
-        let weights = Tensor::<1>::from_data(TensorData::new(weights, [own.len()]), device);
-        Some((weights.clone(), weights.neg().add_scalar(1.0), own.iter().map(|&row| partners[row as usize]).collect()))
+        let weights = Tensor::from_data(TensorData::new(weights, [own.len()]), device);
+        Some((weights, own.iter().map(|&row| partners[row as usize]).collect()))
     }
 }
 
@@ -224,15 +225,16 @@ impl Outcome {
         Self { parts: vec![(name, loss.clone().inner())], loss, signals: Vec::new(), constants: Vec::new() }
     }
 
-    /// Adds a term to the loss; its part is the term itself.
+    /// Adds a term to the loss.
     pub fn add(&mut self, name: &'static str, term: Tensor<1>) {
-        self.add_weighted(name, term.clone(), term);
+        self.parts.push((name, term.clone().inner()));
+        self.loss = self.loss.clone() + term;
     }
 
-    /// Adds a term whose part is reported as `plain`.
-    pub fn add_weighted(&mut self, name: &'static str, plain: Tensor<1>, term: Tensor<1>) {
-        self.parts.push((name, plain.inner()));
-        self.loss = self.loss.clone() + term;
+    /// Adds the two terms of a mixture, `names` being those of own and partner.
+    pub fn add_mixture(&mut self, names: [&'static str; 2], terms: MixtureTerms) {
+        self.parts.extend(names.into_iter().zip([terms.own.inner(), terms.partner.inner()]));
+        self.loss = self.loss.clone() + terms.total;
     }
 }
 
@@ -290,9 +292,8 @@ mod tests {
             draws: None,
         };
         let at = At { facts: &facts, span: Span { index: 1, of: 2 } };
-        let (own, partner, rows) = at.mixture(&device).unwrap();
+        let (own, rows) = at.mixture(&device).unwrap();
         assert_eq!(own.into_data().try_to_vec::<f32>().unwrap(), [0.5, 1.0]);
-        assert_eq!(partner.into_data().try_to_vec::<f32>().unwrap(), [0.5, 0.0]);
         assert_eq!((rows, at.own()), (vec![2, 0], vec![1, 3]));
     }
 }

@@ -51,7 +51,7 @@ impl Session {
             method: self.config.method.name().into(),
             mixture: self.config.mixture.name.text().into(),
             device: format!("{}: {} [{}]", info.name, info.description, info.compiler),
-            kernels: info.kernels.all().map(Clone::clone).to_vec(),
+            kernels: info.kernels.all().to_vec(),
             images: self.train.len() as u64,
             step: run.state.step,
             steps: length.steps,

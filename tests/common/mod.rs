@@ -36,9 +36,9 @@ pub fn asserting_path<T>(op: Op, path: KernelPath, body: impl FnOnce() -> T) -> 
     result
 }
 
-/// The paths of a device, by its compiler.
+/// The paths on which a device mixes and makes images, by its compiler.
 pub fn paths(opened: &Opened) -> Vec<KernelPath> {
-    unmix::kernel::choice::paths(&opened.info.compiler)
+    unmix::kernel::choice::paths(Op::Mix, &opened.info.compiler)
 }
 
 /// The folder of golden numbers: `UNMIX_FIXTURES`, or the one in the repository.

@@ -14,7 +14,7 @@ use crate::device::{self, Opened};
 use crate::error::{Error, Result};
 use crate::kernel::choice::paths;
 use crate::kernel::mix::copy;
-use crate::kernel::{Ingest, KernelPath, ingest, ingest_mix, mix};
+use crate::kernel::{Ingest, KernelPath, Op, ingest, ingest_mix, mix};
 use crate::mixture::plan::{MixturePlan, Row};
 use crate::mixture::{BBox, Stage};
 use crate::rng::{Purpose, Stream};
@@ -141,7 +141,7 @@ impl MixtureBench {
     }
 
     fn chosen(&self, opened: &Opened) -> Result<Vec<KernelPath>> {
-        let all = paths(&opened.info.compiler);
+        let all = paths(Op::Mix, &opened.info.compiler);
         let names: Vec<&str> = all.iter().map(|path| path.name()).collect();
         if let Some(wrong) = self.paths.iter().find(|name| !names.contains(&name.as_str())) {
             return Err(Error::input(format!("the path `{wrong}` does not run on {}", opened.info.name))

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::device::{self, Opened};
 use crate::error::{Error, Result};
-use crate::kernel::choice::paths_of;
-use crate::kernel::{KernelPath, Op, scores};
+use crate::kernel::choice::paths;
+use crate::kernel::{KernelPath, Op, bank};
 use crate::rng::{Purpose, Stream};
 
 /// Features against drawn rows of a memory bank and back: each kernel path, and the gather of all rows that the reference programs do.
@@ -70,7 +70,7 @@ impl Scores {
         }
         let opened = device::open(&self.device)?;
         let inputs = self.inputs(&opened);
-        let direct = paths_of(Op::Scores, &opened.info.compiler).into_iter().filter(|&path| path != KernelPath::Reference).rev();
+        let direct = paths(Op::Bank, &opened.info.compiler).into_iter().filter(|&path| path != KernelPath::Reference).rev();
         // What needs least memory first, so that each peak is its own.
         let gathered = 4 * (self.batch * (1 + self.negatives) * self.dim) as u64;
         let fits = opened.info.largest_tensor().is_none_or(|limit| gathered <= limit);
@@ -108,11 +108,11 @@ impl Scores {
         let columns = 1 + self.negatives;
         let (features, bank, weights) = (floats(self.batch, self.dim), floats(self.images, self.dim), floats(self.batch, columns));
         let mut drawn: Vec<i32> = (0..self.batch * columns).map(|_| stream.scaled(self.images as u64) as i32).collect();
-        let unsorted = scores::rows(drawn.clone(), [self.batch, columns], &opened.device);
+        let unsorted = bank::rows(drawn.clone(), [self.batch, columns], &opened.device);
         let start = Instant::now();
         drawn.par_chunks_mut(columns).for_each(|rows| rows[1..].sort_unstable());
         let sort_s = start.elapsed().as_secs_f64();
-        Inputs { features, bank, weights, rows: scores::rows(drawn, [self.batch, columns], &opened.device), unsorted, sort_s }
+        Inputs { features, bank, weights, rows: bank::rows(drawn, [self.batch, columns], &opened.device), unsorted, sort_s }
     }
 
     fn print(&self, opened: &Opened, lines: Vec<Value>, sort_s: f64) -> Result<ExitCode> {
@@ -160,8 +160,8 @@ impl Way {
         let Inputs { features, bank, weights, rows, unsorted, .. } = inputs;
         match self {
             Self::Path(path) => (
-                scores::dots(features.clone(), bank.clone(), rows.clone(), path),
-                scores::pull(weights.clone(), bank.clone(), rows.clone(), path),
+                bank::dots(features.clone(), bank.clone(), rows.clone(), path),
+                bank::pull(weights.clone(), bank.clone(), rows.clone(), path),
             ),
             Self::Gather => {
                 let rows = unsorted;

@@ -6,12 +6,12 @@ use cubecl::prelude::*;
 
 use super::{ByteLayout, Ingest, wgsl};
 use crate::colour::{CONSTANT_WORDS, Curve, WHITE_UV};
-use crate::kernel::gpu::{grid, lanes, output, upload};
+use crate::kernel::backend::cube::{grid, lanes, output, upload};
+use crate::kernel::backend::wgsl::WORKGROUP;
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::cube::{apply_row, quotient, reads_partner, size, word};
 use crate::kernel::mix::wgsl::{info, rows};
 use crate::kernel::path::ran;
-use crate::kernel::shader::WORKGROUP;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::ROW_WORDS;
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{ByteLayout, Ingest};
 use crate::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LUV_SLOPE, WHITE_UV};
-use crate::kernel::host::{Output, Stored, fence};
+use crate::kernel::backend::cpu::{Output, Stored, fence};
 use crate::kernel::mix::StageJob;
 use crate::kernel::mix::flex::{Images, data, run};
 use crate::kernel::path::ran;

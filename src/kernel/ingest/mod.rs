@@ -4,6 +4,7 @@
 pub(super) mod cube;
 #[cfg(feature = "flex")]
 pub(super) mod flex;
+pub mod ops;
 pub mod reference;
 pub mod tensor;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -15,11 +16,11 @@ use burn::backend::Dispatch;
 use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
 
 use super::mix::StageJob;
-use super::ops::KernelOps;
 use super::path::ran;
 use super::{KernelPath, Op, mix};
 use crate::colour::{ColorSpace, Normalization};
 use crate::mixture::plan::MixturePlan;
+use ops::IngestOps;
 
 /// How the bytes of a batch are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,14 +99,14 @@ pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device, path: KernelPath) -> 
         #[cfg(not(feature = "flex"))]
         KernelPath::Flex => panic!("this build has no CPU backend"),
         KernelPath::Wgsl | KernelPath::Cube => {
-            Tensor::from_dispatch(<Dispatch as KernelOps>::ingest_words(words(bytes, device).into_dispatch(), *how, path))
+            Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_words(words(bytes, device).into_dispatch(), *how, path))
         }
     }
 }
 
 /// True where [`ingest_mix`] runs as one kernel: a direct path, and colours that do not mix channels.
 pub fn fuses(how: &Ingest, path: KernelPath) -> bool {
-    how.norm.space == ColorSpace::Rgb && matches!(path, KernelPath::Flex | KernelPath::Wgsl | KernelPath::Cube)
+    how.norm.space == ColorSpace::Rgb && Op::IngestMix.has(path)
 }
 
 /// [`ingest`] and then [`mix`](super::mix()), the first stage in the same pass over memory where [`fuses`] says so: it then
@@ -129,7 +130,7 @@ pub fn ingest_mix(bytes: &[u8], how: &Ingest, plan: &MixturePlan, device: &Devic
         KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest_mix(bytes, how, &job)),
         _ => {
             let words = words(bytes, device).into_dispatch();
-            Tensor::from_dispatch(<Dispatch as KernelOps>::ingest_mix_words(words, *how, job, path))
+            Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_mix_words(words, *how, job, path))
         }
     };
     if rest.is_empty() { mixed } else { mix(mixed, &MixturePlan { stages: rest.to_vec(), keep: plan.keep }, path) }

@@ -3,10 +3,10 @@
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{ByteLayout, Ingest};
-use crate::kernel::gpu::{lanes, output, upload};
+use crate::kernel::backend::cube::{lanes, output, upload};
+use crate::kernel::backend::wgsl::{INGEST, INGEST_MIX, Instance, WORKGROUP, run_for};
 use crate::kernel::mix::{StageJob, wgsl as mix};
 use crate::kernel::path::ran;
-use crate::kernel::shader::{INGEST, INGEST_MIX, Instance, WORKGROUP, run_for};
 use crate::kernel::{KernelPath, Op};
 
 fn instance(how: &Ingest, lanes: usize) -> Instance {

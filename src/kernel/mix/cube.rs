@@ -7,9 +7,9 @@ use cubecl::prelude::*;
 
 use super::StageJob;
 use super::wgsl::{info, rows};
-use crate::kernel::gpu::{dims, grid, lanes, output, upload};
+use crate::kernel::backend::cube::{dims, grid, lanes, output, upload};
+use crate::kernel::backend::wgsl::WORKGROUP;
 use crate::kernel::path::ran;
-use crate::kernel::shader::WORKGROUP;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::{Kind, ROW_WORDS};
 

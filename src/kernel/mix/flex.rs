@@ -13,7 +13,7 @@ use burn::tensor::{Bytes, DType, TensorData, bf16, f16};
 use rayon::prelude::*;
 
 use super::StageJob;
-use crate::kernel::host::{Output, Stored, fence, lines_of, tasks};
+use crate::kernel::backend::cpu::{Output, Stored, fence, lines_of, tasks};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 use crate::mixture::plan::{Kind, Row, Stage};

@@ -4,6 +4,7 @@
 pub(super) mod cube;
 #[cfg(feature = "flex")]
 pub(super) mod flex;
+pub mod ops;
 pub mod reference;
 pub mod split;
 pub mod tensor;
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use burn::backend::Dispatch;
 use burn::tensor::{Tensor, TensorData};
 
-use super::ops::KernelOps;
 use super::path::ran;
 use super::{KernelPath, Op};
 use crate::mixture::plan::{MixturePlan, Stage};
+use ops::MixOps;
 
 /// One stage for a backend to execute. The stage fits the images: whoever makes a job has validated its plan.
 #[derive(Debug, Clone)]
@@ -70,12 +71,12 @@ pub(super) fn run_stage(images: Tensor<4>, job: StageJob, path: KernelPath) -> T
             tensor::mix_stage(images, &job.stage, job.keep)
         }
         KernelPath::Flex | KernelPath::Wgsl | KernelPath::Cube => {
-            Tensor::from_dispatch(<Dispatch as KernelOps>::mix_stage(images.into_dispatch(), job, path))
+            Tensor::from_dispatch(<Dispatch as MixOps>::mix_stage(images.into_dispatch(), job, path))
         }
     }
 }
 
 /// A plain copy of a tensor into new memory: what the mixture is measured against.
 pub fn copy(images: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as KernelOps>::copy_images(images.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as MixOps>::copy_images(images.into_dispatch()))
 }

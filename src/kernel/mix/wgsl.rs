@@ -4,9 +4,9 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::StageJob;
-use crate::kernel::gpu::{dims, lanes, output, upload};
+use crate::kernel::backend::cube::{dims, lanes, output, upload};
+use crate::kernel::backend::wgsl::{Instance, MIX, WORKGROUP, run_for};
 use crate::kernel::path::ran;
-use crate::kernel::shader::{Instance, MIX, WORKGROUP, run_for};
 use crate::kernel::{KernelPath, Op};
 
 /// The numbers of a launch, in the order of `Info` in `shaders/plan_row.wgsl`, and its workgroups: of an image, and images;

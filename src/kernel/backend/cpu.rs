@@ -6,7 +6,18 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Element, bf16, f16};
 
-use super::path::poisoned;
+#[cfg(feature = "flex")]
+use crate::kernel::KernelPath;
+use crate::kernel::path::poisoned;
+
+/// Refuses every path but the one that the CPU backend has of its own.
+///
+/// # Panics
+/// Another path.
+#[cfg(feature = "flex")]
+pub fn only_flex(path: KernelPath) {
+    assert_eq!(path, KernelPath::Flex, "the CPU backend has no other kernels of its own");
+}
 
 /// A value type that images are stored in on the host.
 pub trait Stored: Copy + Send + Sync + Element + bytemuck::NoUninit + 'static {

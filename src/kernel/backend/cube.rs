@@ -6,9 +6,9 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::server::Handle;
 
-use super::KernelPath;
-use super::choice::WGSL_COMPILER;
-use super::path::poisoned;
+use crate::kernel::KernelPath;
+use crate::kernel::choice::WGSL_COMPILER;
+use crate::kernel::path::poisoned;
 
 /// In which language a kernel is handed to the device.
 pub enum Language {

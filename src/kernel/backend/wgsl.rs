@@ -8,7 +8,7 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 
-use super::gpu::grid;
+use super::cube::grid;
 use crate::colour::Curve;
 
 /// Invocations of a workgroup.
@@ -36,7 +36,7 @@ pub struct Shader {
 
 macro_rules! text {
     ($name:literal) => {
-        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
     };
 }
 
@@ -99,7 +99,13 @@ impl Shader {
     }
 
     /// Starts `blocks` workgroups for each of `images` images on `buffers`, which are bound in their order.
-    pub(super) fn launch(&self, client: &Client, instance: &Instance, (blocks, images): (usize, usize), buffers: Vec<Handle>) {
+    pub(in crate::kernel) fn launch(
+        &self,
+        client: &Client,
+        instance: &Instance,
+        (blocks, images): (usize, usize),
+        buffers: Vec<Handle>,
+    ) {
         let (x, y, z) = grid(blocks, images);
         let dim = CubeDim::new_1d(WORKGROUP as u32);
         let kernel = Text { shader: *self, text: self.complete(instance), dim };

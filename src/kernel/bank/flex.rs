@@ -19,7 +19,7 @@ const PART: usize = 1024;
 
 /// See [`super::dots`].
 pub fn dots(features: FloatTensor<Flex>, bank: FloatTensor<Flex>, rows: IntTensor<Flex>) -> FloatTensor<Flex> {
-    ran(Op::Scores, KernelPath::Flex);
+    ran(Op::Bank, KernelPath::Flex);
     let (features, bank, rows) = (features.to_contiguous(), bank.to_contiguous(), rows.to_contiguous());
     let ([b, d], [_, r]) = (dims(&features), dims(&rows));
     let (features, bank, rows) = (floats(&features), floats(&bank), numbers(&rows));
@@ -37,7 +37,7 @@ pub fn dots(features: FloatTensor<Flex>, bank: FloatTensor<Flex>, rows: IntTenso
 
 /// See [`super::pull`].
 pub fn pull(weights: FloatTensor<Flex>, bank: FloatTensor<Flex>, rows: IntTensor<Flex>) -> FloatTensor<Flex> {
-    ran(Op::Scores, KernelPath::Flex);
+    ran(Op::Bank, KernelPath::Flex);
     let (weights, bank, rows) = (weights.to_contiguous(), bank.to_contiguous(), rows.to_contiguous());
     let ([b, r], [_, d]) = (dims(&weights), dims(&bank));
     let (weights, bank, rows) = (floats(&weights), floats(&bank), numbers(&rows));

@@ -1,12 +1,15 @@
 //! Scores as CubeCL kernels, for CUDA and every compiler of wgpu: the drawn rows are read where they lie.
 
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::kernel::gpu::{grid, lanes, shaped, upload};
+use crate::kernel::backend::cube::{grid, lanes, shaped, upload};
+use crate::kernel::backend::wgsl::WORKGROUP;
 use crate::kernel::path::ran;
-use crate::kernel::shader::WORKGROUP;
 use crate::kernel::{KernelPath, Op};
 
 /// Parts into which the rows of a feature are cut for [`pull`]: enough units for a GPU, few enough to add up afterwards.
@@ -89,12 +92,21 @@ pub fn dots(features: CubeTensor, bank: CubeTensor, rows: CubeTensor) -> CubeTen
             BufferArg::from_raw_parts(upload(&client, &info), info.len()),
         );
     }
-    ran(Op::Scores, KernelPath::Cube);
+    ran(Op::Bank, KernelPath::Cube);
     out
 }
 
-/// Sums of parts of the rows, `[b, PARTS, d]`; see [`super::pull`].
+/// See [`super::pull`].
+///
+/// The rows are summed in parts, so that there is work for all units; the parts are added in a fixed order.
 pub fn pull(weights: CubeTensor, bank: CubeTensor, rows: CubeTensor) -> CubeTensor {
+    let parts = pull_parts(weights, bank, rows);
+    let [b, _, d] = parts.meta.shape().dims();
+    CubeBackend::float_reshape(CubeBackend::float_sum_dim(parts, 1), Shape::new([b, d]))
+}
+
+/// Sums of parts of the rows, `[b, PARTS, d]`.
+fn pull_parts(weights: CubeTensor, bank: CubeTensor, rows: CubeTensor) -> CubeTensor {
     let (weights, bank, rows) = (into_contiguous(weights), into_contiguous(bank), into_contiguous(rows));
     let ([b, r], [n, d]) = (sizes(&weights), sizes(&bank));
     let (client, device, lanes) = (weights.client.clone(), weights.device.clone(), lanes(d));
@@ -115,6 +127,6 @@ pub fn pull(weights: CubeTensor, bank: CubeTensor, rows: CubeTensor) -> CubeTens
             BufferArg::from_raw_parts(upload(&client, &info), info.len()),
         );
     }
-    ran(Op::Scores, KernelPath::Cube);
+    ran(Op::Bank, KernelPath::Cube);
     out
 }

@@ -1,0 +1,156 @@
+//! From a loaded batch to a method's inputs, against plain loops in f64: which image a value comes from, not only how it is computed.
+
+use unmix::colour::{ColorSpace, Normalization};
+use unmix::data::Batch;
+use unmix::kernel::inputs::Target;
+use unmix::mixture::plan::{Kind, MixturePlan, Row, Stage, UnmixPlan};
+use unmix::mixture::{BBox, Extra, Planned};
+use unmix::train::jobs::StepPlan;
+use unmix::train::upload::Upload;
+
+use crate::{common, on_all_paths, stream};
+
+const H: usize = 6;
+const W: usize = 8;
+
+/// Two views of `images` images, of which the first `own` are the batch's.
+fn batch(images: usize, own: usize, planned: Planned) -> Batch<StepPlan> {
+    let mut draw = stream(7_000_000);
+    let mut view = || (0..images * 3 * H * W).map(|_| draw.below(256) as u8).collect();
+    Batch {
+        views: vec![view(), view()],
+        index: (0..images as u32).map(|image| 100 + 7 * image).collect(),
+        labels: vec![None; images],
+        broken: Vec::new(),
+        payload: StepPlan { epoch: 2, step: 11, own, planned },
+    }
+}
+
+fn norm() -> Normalization {
+    Normalization { space: ColorSpace::Rgb, mean: [0.4, 0.5, 0.25], std: [0.2, 0.25, 0.5] }
+}
+
+/// Value `at` = (channel, y, x) of an image of a view.
+fn value(view: &[u8], image: usize, (channel, y, x): (usize, usize, usize)) -> f64 {
+    let byte = f64::from(view[((image * 3 + channel) * H + y) * W + x]);
+    (byte / 255.0 - f64::from(norm().mean[channel])) / f64::from(norm().std[channel])
+}
+
+/// The first `own` images of a view, each after its row of `rows`.
+fn mixed(view: &[u8], own: usize, rows: &[Row]) -> Vec<f64> {
+    let mut out = Vec::new();
+    for image in 0..own {
+        for channel in 0..3 {
+            for y in 0..H {
+                for x in 0..W {
+                    let row = rows.get(image).copied().unwrap_or_default();
+                    let at = |image| value(view, image, (channel, y, x));
+                    let (own, other, lambda) = (at(image), at(row.partner as usize), f64::from(row.lambda));
+                    let inside =
+                        (row.bbox.y0..row.bbox.y1).contains(&(y as u32)) && (row.bbox.x0..row.bbox.x1).contains(&(x as u32));
+                    out.push(match (row.kind, inside) {
+                        (Kind::Blend, _) => lambda * own + (1.0 - lambda) * other,
+                        (Kind::Paste, true) => other,
+                        (Kind::Fill, true) => f64::from(row.fill_value),
+                        _ => own,
+                    });
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Normalised values stay below 3.1; both sides round them, and a blend, by a few units of 2^-23 of that.
+fn close(what: &str, got: &[f32], want: &[f64]) {
+    assert_eq!(got.len(), want.len(), "{what}: number of values");
+    for (at, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((f64::from(*got) - want).abs() <= 5e-6, "{what}: value {at} is {got}, want {want}");
+    }
+}
+
+/// The inputs of a batch on every path of every device.
+fn on_every_path(batch: &Batch<StepPlan>, check: impl Fn(&str, unmix::method::Inputs)) {
+    on_all_paths(|opened, path| {
+        let target = Target { device: opened.device.clone(), mix: path, ingest: path, largest_tensor: None };
+        let upload = Upload { target, norm: norm(), size: (H, W), seed: 5 };
+        let inputs = upload.inputs(batch);
+        let at = format!("{} {}", opened.info.name, path.name());
+        assert_eq!(inputs.facts.images, batch.index[..batch.payload.own], "{at}");
+        let position = inputs.facts.position;
+        assert_eq!((position.seed, position.epoch, position.step), (5, 2, 11), "{at}");
+        check(&at, inputs);
+    });
+}
+
+fn plan(rows: Vec<Row>, keep: usize) -> MixturePlan {
+    MixturePlan { stages: vec![Stage { passes: vec![rows] }], keep }
+}
+
+#[test]
+fn own_images_come_first_and_partners_end_with_the_mixture() {
+    let bbox = BBox { y0: 1, x0: 3, y1: 5, x1: 8 };
+    // Five images, two of them partners; a plan for each view.
+    let rest = || vec![Row::default(); 2];
+    let first = [vec![Row::blend(3, 0.3), Row::paste(4, 0.5, bbox), Row::default()], rest()].concat();
+    let second = [vec![Row::fill(bbox, 0.75), Row::blend(0, 0.9), Row::paste(3, 0.5, bbox)], rest()].concat();
+    let extra = |index, view| Extra { index, path: vec![2, 1], view: Some(view) };
+    let planned = Planned {
+        plans: vec![plan(first.clone(), 3), plan(second.clone(), 3)],
+        extras: vec![extra(121, 0), extra(128, 1)],
+        unmix: None,
+    };
+    let batch = batch(5, 3, planned);
+    on_every_path(&batch, |at, inputs| {
+        assert!(inputs.mixed.is_none() && inputs.views.len() == 2, "{at}");
+        for (view, rows) in [&first, &second].into_iter().enumerate() {
+            let got = inputs.views[view].clone();
+            assert_eq!(got.dims(), [3, 3, H, W], "{at}");
+            close(&format!("view {view} on {at}"), &common::values(got), &mixed(&batch.views[view], 3, rows));
+        }
+    });
+}
+
+#[test]
+fn one_plan_serves_every_view_and_no_plan_changes_nothing() {
+    let rows = [vec![Row::blend(2, 0.25), Row::blend(3, 0.5)], vec![Row::default(); 2]].concat();
+    for plans in [Vec::new(), vec![plan(rows.clone(), 2)]] {
+        let used = if plans.is_empty() { Vec::new() } else { rows.clone() };
+        let batch = batch(4, 2, Planned { plans, ..Planned::default() });
+        on_every_path(&batch, |at, inputs| {
+            for view in 0..2 {
+                let want = mixed(&batch.views[view], 2, &used);
+                close(&format!("view {view} on {at}"), &common::values(inputs.views[view].clone()), &want);
+            }
+        });
+    }
+}
+
+/// Partners that are no reversal, and a weight per image.
+#[test]
+fn the_batch_mixture_is_of_the_first_view_and_the_views_stay_clean() {
+    let (partners, lambdas) = ([2, 0, 3, 1], [0.25, 0.5, 0.875, 0.125]);
+    for kind in [Kind::Blend, Kind::Paste] {
+        let draws: Vec<(f64, usize, usize)> = lambdas.iter().enumerate().map(|(i, &lambda)| (lambda, 1 + i, 6 - i)).collect();
+        let unmix = UnmixPlan { per_sample: true, ..UnmixPlan::new(kind, (H, W), &partners, &draws).unwrap() };
+        let rows = unmix.plan.stages[0].passes[0].clone();
+        let batch = batch(4, 4, Planned { unmix: Some(unmix), ..Planned::default() });
+        on_every_path(&batch, |at, inputs| {
+            for view in 0..2 {
+                let want = mixed(&batch.views[view], 4, &[]);
+                close(&format!("view {view} on {at}"), &common::values(inputs.views[view].clone()), &want);
+            }
+            let got = inputs.mixed.expect("the batch mixture");
+            close(&format!("{kind:?} on {at}"), &common::values(got), &mixed(&batch.views[0], 4, &rows));
+            let mixture = inputs.facts.mixture.expect("what the batch mixture is made of");
+            assert_eq!(mixture.partners, partners, "{at}");
+            // The weight of the own image is the drawn one, or the share of its pixels outside the box.
+            let kept = |row: &Row| 1.0 - f64::from((row.bbox.y1 - row.bbox.y0) * (row.bbox.x1 - row.bbox.x0)) / (H * W) as f64;
+            let weights: Vec<f64> = match kind {
+                Kind::Blend => lambdas.to_vec(),
+                _ => rows.iter().map(kept).collect(),
+            };
+            close(&format!("weights of {kind:?} on {at}"), &mixture.lambda, &weights);
+        });
+    }
+}
