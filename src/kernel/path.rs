@@ -53,6 +53,9 @@ pub enum Op {
 }
 
 impl Op {
+    /// All operations.
+    pub const ALL: [Self; 4] = [Self::Mix, Self::Ingest, Self::IngestMix, Self::Scores];
+
     /// The name that is printed and stored.
     pub fn name(self) -> &'static str {
         match self {
