@@ -169,7 +169,7 @@ impl Outcome {
 /// One line, then the failures and notes, indented.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:9} {:14} {}", self.group.name(), self.name, self.word())?;
+        write!(f, "{:9} {:16} {}", self.group.name(), self.name, self.word())?;
         match &self.reason {
             Some(reason) => write!(f, ": {reason}")?,
             None => write!(f, ", {} cases, {:.1} s", self.cases, self.seconds)?,
