@@ -212,7 +212,7 @@ launches() {
   dims=(--arch "$arch" --batch 8 --size 32 --queue 64 --splits 8 --warmup 1)
   rm -f "$work/launches.log"
   printf '[profiling.logger]\nlevel = "minimal"\nfile = "%s"\nappend = false\n' "$work/launches.log" >"$work/count/cubecl.toml"
-  (cd "$work/count" && "$unmix" bench step --device "$device" "${dims[@]}" --steps "$n" --json)
+  (cd "$work/count" && "$unmix" bench step --device "$device" "${dims[@]}" --steps "$n" --json >/dev/null)
   grep -c '^.*Executing ' "$work/launches.log" >"$work/launches.$n" || echo 0 >"$work/launches.$n"
 }
 
