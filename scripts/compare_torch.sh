@@ -7,6 +7,7 @@
 # With a folder of JPEG files the loaders are compared too: decode and two crops, and the full MoCo v2 recipe.
 #
 # Environment, with defaults: ROUNDS=3 ARCH=resnet18-cifar BATCH=64 SIZE=32 QUEUE=4096 STEPS=10 THREADS=(all cores)
+#   SPLITS=8                              groups of our batch norm, as runs have them; the baseline has plain batch norm (1)
 #   WORKERS=2 LOADER_SIZE=224 REPEAT=8    loaders
 #   UNMIX=(built here)                    the program to measure
 #   PYTHON=python3                        one that can import torch, torchvision and PIL; otherwise a venv is made in VENV
@@ -23,7 +24,7 @@ photos=${2:+$(realpath "$2")}
 cd "$(dirname "$0")/.."
 
 rounds=${ROUNDS:-3} arch=${ARCH:-resnet18-cifar} batch=${BATCH:-64} size=${SIZE:-32} queue=${QUEUE:-4096} steps=${STEPS:-10}
-workers=${WORKERS:-2} loader_size=${LOADER_SIZE:-224} repeat=${REPEAT:-8} threads=${THREADS:-$(nproc)}
+workers=${WORKERS:-2} loader_size=${LOADER_SIZE:-224} repeat=${REPEAT:-8} threads=${THREADS:-$(nproc)} splits=${SPLITS:-8}
 python=${PYTHON:-python3} venv=${VENV:-target/torch-venv}
 
 if ! "$python" -c 'import torch, torchvision, PIL' 2>/dev/null; then
@@ -55,7 +56,7 @@ measure() {
 for ((round = 1; round <= rounds; round++)); do
   echo "round $round of $rounds" >&2
   measure unmix step env RAYON_NUM_THREADS="$threads" "$unmix" bench step --device cpu --arch "$arch" --batch "$batch" \
-    --size "$size" --queue "$queue" --steps "$steps" --json
+    --size "$size" --queue "$queue" --splits "$splits" --steps "$steps" --json
   measure torch step "$python" "$baseline" step --device cpu --arch "$arch" --batch "$batch" \
     --size "$size" --queue "$queue" --steps "$steps" --threads "$threads"
   if [ -n "$photos" ]; then
@@ -66,7 +67,7 @@ for ((round = 1; round <= rounds; round++)); do
   fi
 done
 
-"$python" - "$results" "$arch, batch $batch, $size px, queue $queue, $threads threads" "$loader_size px, $workers workers" <<'PYTHON'
+"$python" - "$results" "$arch, batch $batch, $size px, queue $queue, $threads threads; batch norm in $splits groups, PyTorch in 1" "$loader_size px, $workers workers" <<'PYTHON'
 import json, statistics, sys
 
 lines = [json.loads(line) for line in open(sys.argv[1])]

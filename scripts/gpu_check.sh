@@ -1,33 +1,45 @@
 #!/usr/bin/env bash
-# Checks and measures a machine with an NVIDIA GPU: first that the numbers are right, then how fast they come. It needs no Rust
-# and no network there, only a copy of the repository and programs built elsewhere with `--features cuda`:
+# Checks and measures a machine with an NVIDIA GPU, in the order of what it decides and within a time: is it right, how fast is a step beside
+# PyTorch, what does the host cost, what does a training look like. It needs no Rust and no network there, only a copy of the repository (or
+# what scripts/carry_cuda.sh packed) and the program, built elsewhere with `--features cuda`:
 #
-#   UNMIX=path/to/unmix scripts/gpu_check.sh [devices] [fixtures] [kernels] [losses] [mixture] [scores] [probe] [bench] [train]   (all by default)
+#   UNMIX=path/to/unmix scripts/gpu_check.sh [correct] [bench] [host] [train] [mixture] [scores] [probe]   (all by default, in this order)
 #
 # Environment (relative paths start at the repository):
-#   UNMIX                  the program
-#   UNMIX_FIXTURES_TEST    the test program of tests/fixtures.rs (`cargo test --release --features cuda --no-run` names it)
-#   UNMIX_KERNELS_TEST     that of tests/kernels.rs
-#   BASELINE               PyTorch baseline script; without it `bench` measures unmix alone
-#   DATA                   CIFAR-10: the binary version, or a folder with train/<class>/ and test/<class>/; without it no `train`
-#   EPOCHS=5  ROUNDS=3  PYTHON=python3 (with torch for BASELINE)
-#   OUT=gpu-check          gpu_check.jsonl and the logs go here
+#   UNMIX                    the program
+#   DEVICE=cuda              another device rehearses the script: DEVICE=cpu needs no GPU
+#   FIXTURES=tests/fixtures  the golden numbers
+#   BASELINE                 the PyTorch baseline script; what it is to be compared with fails without it
+#   DATA                     CIFAR-10: the binary version, or a folder with train/<class>/ and test/<class>/; `train` fails without it
+#   PYTHON=python3           with torch for BASELINE
+#   OUT=gpu-check            gpu_check.jsonl and the logs go here
+#   TIME=720                 seconds for everything; of them at most CORRECT_S=180, BENCH_S=240, HOST_S=60, TRAIN_S=600
+#   SHAPES                   "ARCH BATCH SIZE QUEUE;..." of `bench`, by default "resnet18-cifar 512 32 4096;resnet50 128 224 16384"
+#   STEPS=20 WARMUP=5        of each measurement of a step
+#   CONFIG=configs/cifar10-moco-im-asym.json  EPOCHS=(as many as fit)  SET="KEY=VALUE ..."   of `train`
 #
-# Every result is one JSON object on a line of $OUT/gpu_check.jsonl, with `check` as its first key. Exit status 1 if a check failed.
+# Every result is one JSON object on a line of $OUT/gpu_check.jsonl, with `check` first and a `status`: ok, failed, timeout, "no time",
+# "not there". Anything but ok in correct, bench, host or train makes the exit status 1: a check that did not run has not passed. mixture, scores
+# and probe come last and need not fit; what of them had no time is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 unmix=$(realpath "${UNMIX:?set UNMIX to the program, built with --features cuda}")
-python=${PYTHON:-python3} epochs=${EPOCHS:-5} rounds=${ROUNDS:-3}
+device=${DEVICE:-cuda} python=${PYTHON:-python3} baseline=${BASELINE:+$(realpath "$BASELINE")}
+fixtures=${FIXTURES:-tests/fixtures} steps=${STEPS:-20} warmup=${WARMUP:-5}
+shapes=${SHAPES:-"resnet18-cifar 512 32 4096;resnet50 128 224 16384"}
+deadline=$((SECONDS + ${TIME:-720}))
 out=${OUT:-gpu-check}
 mkdir -p "$out"
 out=$(realpath "$out")
-jsonl=$out/gpu_check.jsonl
+jsonl=$out/gpu_check.jsonl log=$out/gpu_check.log
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -m 700 "$work/runtime"
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work/runtime}
-failed=()
+failed=() unfinished=()
+case $device in cuda*) torch_device=cuda ;; *) torch_device=cpu ;; esac
+status=ok took=0
 
 # CUDA's libdevice is needed at run time; a Python with triton or nvcc wheels has a copy, put where it is looked for.
 if [ -z "${CUDA_PATH:-}" ] && ! ls /usr/local/cuda/nvvm/libdevice/libdevice.10.bc /opt/cuda/nvvm/libdevice/libdevice.10.bc \
@@ -43,198 +55,298 @@ print(next((str(f) for r in roots if Path(r).is_dir() for f in Path(r).rglob("li
   fi
 fi
 
-# record CHECK [KEY=VALUE]...: one line; values that are JSON stay JSON. An object on standard input adds its keys.
+# record CHECK [KEY=VALUE]...: one line with $status and $took; values that are JSON stay JSON. The object that the last command printed
+# ($work/line) adds its keys, and what failed the end of its log.
 record() {
-  "$python" -c 'import json, sys
+  "$python" - "$work/line" "$work/err" "$status" "$took" "$@" <<'PYTHON' | tee -a "$jsonl"
+import json, sys
+
 def value(text):
     try:
         return json.loads(text)
     except ValueError:
         return text
-line = {"check": sys.argv[1], **{k: value(v) for k, _, v in (a.partition("=") for a in sys.argv[2:])}}
-body = sys.stdin.read().strip()
-line.update(json.loads(body.splitlines()[-1]) if body else {})
-print(json.dumps(line))' "$@" | tee -a "$jsonl"
+
+line, err, status, took, check, *pairs = sys.argv[1:]
+record = {"check": check, "status": status, "wall_s": float(took), **{k: value(v) for k, _, v in (p.partition("=") for p in pairs)}}
+body = open(line, errors="replace").read().strip()
+if body:
+    found = value(body.splitlines()[-1])
+    record.update({k: v for k, v in found.items() if k not in record} if isinstance(found, dict) else {})
+if status in ("failed", "timeout"):
+    record["log"] = open(err, errors="replace").read()[-600:]
+print(json.dumps(record))
+PYTHON
+  case $status in
+    ok) ;;
+    # The name of what it was, without its measurements: `bench side=torch mode=f32 splits=1: failed`.
+    *) problems+=("$*: $status") ;;
+  esac
 }
 
-usable() {
-  "$unmix" devices --json | "$python" -c 'import json, sys
-print("\n".join(d["name"] for d in json.load(sys.stdin)["usable"]))'
+left() {
+  local all=$((deadline - SECONDS)) part=$((part_ends - SECONDS))
+  echo $((all < part ? all : part))
+}
+
+# timed LIMIT COMMAND...: at most LIMIT seconds and what is left of the part; sets $status and $took. Its output is in $work/line.
+timed() {
+  local limit=$1 rest code=0 began=$SECONDS
+  shift
+  rest=$(left)
+  limit=$((limit < rest ? limit : rest))
+  : >"$work/line" && : >"$work/err"
+  took=0
+  if ((limit < 3)); then
+    status="no time"
+    return 1
+  fi
+  timeout --signal="${SIGNAL:-TERM}" --kill-after=10 "$limit" "$@" >"$work/line" 2>"$work/err" || code=$?
+  took=$((SECONDS - began))
+  { printf '== %s\n' "$*" && cat "$work/err"; } >>"$log"
+  case $code in
+    0) status=ok ;;
+    124) status=timeout ;;
+    137) if ((took >= limit)); then status=timeout; else status=failed; fi ;;
+    *) status=failed ;;
+  esac
+  [ "$status" = ok ]
+}
+
+# absent CHECK KEY=VALUE...: a line for what cannot be run here.
+absent() {
+  status="not there" took=0
+  : >"$work/line" && : >"$work/err"
+  record "$@"
 }
 
 has() {
   grep -qx "$1" <<<"$names"
 }
 
-check_devices() {
-  "$unmix" devices && "$unmix" devices --json | record devices && has cuda
-}
-
-check_fixtures() {
-  [ -n "${UNMIX_FIXTURES_TEST:-}" ] || { echo "UNMIX_FIXTURES_TEST is not set: no golden numbers are checked"; return 0; }
-  local devices=cpu status=0 name
-  for name in cuda wgpu; do has "$name" && devices+=,$name; done
-  UNMIX_FIXTURES=${UNMIX_FIXTURES:-$PWD/tests/fixtures} UNMIX_TEST_DEVICES=$devices \
-    "$UNMIX_FIXTURES_TEST" 2>&1 | tee "$out/fixtures.log" || status=$?
-  record fixtures devices="$devices" status="$status" \
-    result="$(grep '^test result:' "$out/fixtures.log" | tail -n 1)" </dev/null
-  return "$status"
-}
-
-# Random plans, edges and bytes on every kernel path of every device, against plain loops.
-check_kernels() {
-  [ -n "${UNMIX_KERNELS_TEST:-}" ] || { echo "UNMIX_KERNELS_TEST is not set: kernel paths are not checked"; return 0; }
-  local devices=cpu status=0 name
-  for name in cuda wgpu; do has "$name" && devices+=,$name; done
-  UNMIX_TEST_DEVICES=$devices "$UNMIX_KERNELS_TEST" 2>&1 | tee "$out/kernels.log" || status=$?
-  record kernels devices="$devices" status="$status" result="$(grep '^test result:' "$out/kernels.log" | tail -n 1)" </dev/null
-  return "$status"
-}
-
-# Mixtures and ingest per path against a device copy, and PyTorch's expressions for the same. The bar is 1.1 of a copy.
-check_mixture() {
-  local round name shape status=0
-  for ((round = 1; round <= rounds; round++)); do
-    for name in cuda wgpu; do
-      has "$name" || continue
-      "$unmix" bench mixture --device "$name" --seconds 2 --json >"$work/line" || { status=1; continue; }
-      record mixture side=unmix <"$work/line"
-    done
-    [ -n "${BASELINE:-}" ] || continue
-    for shape in "256 224" "512 32"; do
-      read -r batch size <<<"$shape"
-      "$python" "$BASELINE" mix --device cuda --batch "$batch" --size "$size" --steps 50 >"$work/line" || { status=1; continue; }
-      record mixture side=torch <"$work/line"
-    done
-  done
-  return "$status"
-}
-
-# Scores of InsDis and CMC per path against the gather of all rows, for the bank of ImageNet-100.
-check_scores() {
-  local name status=0
-  for name in cuda wgpu; do
-    has "$name" || continue
-    "$unmix" bench scores --device "$name" --images 126689 --json >"$work/line" || { status=1; continue; }
-    record scores <"$work/line"
-  done
-  return "$status"
-}
-
-# A linear probe of 50,000 rows of width 512 and 100 classes, one rate and four side by side.
-check_probe() {
-  local name rates status=0
-  for name in cpu cuda wgpu; do
-    has "$name" || continue
-    for rates in 30 1,3,10,30; do
-      "$unmix" bench probe --device "$name" --lr "$rates" --json >"$work/line" || { status=1; continue; }
-      record probe device="$name" <"$work/line"
-    done
-  done
-  return "$status"
-}
-
-# The first five losses of one config (that of tests/devices.rs) on each device, against the CPU's. Allowed: 1e-3 relative, which is also about what TF32
-# (10 bits of mantissa) may cost where CUDA's tuner picks it.
-check_losses() {
-  local mixture name status=0
-  for mixture in im unmix; do
-    for name in cpu cuda wgpu; do
-      has "$name" || continue
-      "$unmix" pretrain --config configs/smoke.json --device "$name" --out "$work/losses-$mixture-$name" --quiet \
-        --set mixture.name="$mixture" --set optim.lr=0.002 --set schedule.steps=5 --set log.every_steps=1 --set log.preview=0 \
-        --set eval.enabled=false || { status=1; continue; }
-      "$python" - "$work/losses-$mixture-$name" "$work/losses-$mixture-cpu" >"$work/line" <<'PYTHON' || status=1
+# --- correct: every suite of `unmix devices --check`, and none of them may be left out.
+correct_on() {
+  timed "${CORRECT_S:-180}" "$unmix" devices --check --json --device "$1" --fixtures "$fixtures" || true
+  cp "$work/line" "$out/check-$1.json"
+  cp "$work/err" "$out/check-$1.log"
+  # A line of the record instead of the whole report; a suite that did not run fails here.
+  "$python" - "$out/check-$1.json" "$out/check-$1.log" >"$work/short" <<'PYTHON'
 import json, sys
 
-def losses(run):
-    return [e["loss"] for e in map(json.loads, open(run + "/metrics.jsonl")) if e["event"] == "step"]
-
-got, cpu = losses(sys.argv[1]), losses(sys.argv[2])
-worst = max(abs(g - c) / abs(c) for g, c in zip(got, cpu, strict=True))
-print(json.dumps({"losses": got, "max_relative_difference": worst, "allowed": 1e-3, "ok": worst <= 1e-3}))
-sys.exit(worst > 1e-3)
+text = open(sys.argv[1]).read().strip()
+if not text:
+    progress = open(sys.argv[2], errors="replace").read().splitlines()
+    done = [line for line in progress if " in " in line]
+    print(json.dumps({"suites_done": len(done), "suites_failed": [l for l in done if "FAILED" in l], "last": progress[-1:]}))
+else:
+    whole = json.loads(text)
+    suites = [s for d in whole["devices"] for s in d["suites"]]
+    print(json.dumps({
+        "passed": whole["passed"] and whole["not_run"] == 0 and whole["ran"] > 0, "ran": whole["ran"],
+        "failed": [[s["name"], s["failures"][:1]] for s in suites if s["ran"] and not s["passed"]],
+        "not_run": [[s["name"], s["reason"]] for s in suites if not s["ran"]],
+        **{k: d[k] for d in whole["devices"] for k in ("description", "compiler", "driver", "error") if k in d}}))
 PYTHON
-      record losses device="$name" mixture="$mixture" <"$work/line"
-    done
+  mv "$work/short" "$work/line"
+  if [ "$status" = ok ] && ! grep -q '"passed": true' "$work/line"; then status=failed; fi
+  record correct device="$1"
+}
+
+part_correct() {
+  if has "${device%%:*}"; then correct_on "$device"; else absent correct device="$device"; fi
+  # The same card through Vulkan takes other kernels (WGSL).
+  if [ "$device" = cuda ] && has wgpu; then correct_on wgpu; fi
+}
+
+# --- bench: one MoCo step, ours as shipped (SplitBN) and with plain batch norm, beside PyTorch, which has plain batch norm.
+ours() {
+  local splits=$1 precision=$2 shape=("${@:3}")
+  timed 60 "$unmix" bench step --device "$device" "${shape[@]}" --splits "$splits" --precision "$precision" --json || true
+  if [ "$status" = failed ] && grep -q "no precision" "$work/err"; then
+    status="not there"
+  fi
+  record bench side=unmix mode="$precision" splits="$splits"
+}
+
+# theirs MODE FLAGS -- SHAPE...
+theirs() {
+  local mode=$1 flags=() flag
+  shift
+  while [ "$1" != -- ]; do flags+=("$1") && shift; done
+  shift
+  for flag in "${flags[@]}"; do
+    if ! grep -q -- "\"$flag\"" "$baseline"; then
+      absent bench side=torch mode="$mode" splits=1 why="the baseline has no $flag"
+      return
+    fi
   done
-  return "$status"
+  timed 75 "$python" "$baseline" step --device "$torch_device" "$@" "${flags[@]}" || true
+  record bench side=torch mode="$mode" splits=1
 }
 
-# bench SIDE DEVICE ARCH BATCH SIZE QUEUE, f32. PyTorch's own defaults hold there, TF32 in convolutions among them.
-bench() {
-  local side=$1 device=$2 arch=$3 batch=$4 size=$5 queue=$6
-  local shape=(--device "$device" --arch "$arch" --batch "$batch" --size "$size" --queue "$queue" --steps 20 --warmup 5)
-  if [ "$side" = unmix ]; then
-    "$unmix" bench step "${shape[@]}" --json
-  else
-    "$python" "$BASELINE" step "${shape[@]}"
-  fi >"$work/line" || return 1
-  record bench side="$side" <"$work/line"
-}
-
-check_bench() {
-  local round shape status=0
-  for shape in "resnet18-cifar 512 32 4096" "resnet50 128 224 16384"; do
+part_bench() {
+  local shape arch batch size queue all=()
+  IFS=';' read -ra all <<<"$shapes"
+  for shape in "${all[@]}"; do
     read -r arch batch size queue <<<"$shape"
-    for ((round = 1; round <= rounds; round++)); do
-      bench unmix cuda "$arch" "$batch" "$size" "$queue" || status=1
-      [ -z "${BASELINE:-}" ] || bench torch cuda "$arch" "$batch" "$size" "$queue" || status=1
-    done
-    if has wgpu; then bench unmix wgpu "$arch" "$batch" "$size" "$queue" || status=1; fi
+    local dims=(--arch "$arch" --batch "$batch" --size "$size" --queue "$queue" --steps "$steps" --warmup "$warmup")
+    ours 8 f32 "${dims[@]}"
+    if [ -z "$baseline" ]; then
+      absent bench side=torch arch="$arch" why="BASELINE is not set"
+    else
+      theirs f32 -- "${dims[@]}"
+      theirs amp-channels-last --amp --channels-last -- "${dims[@]}"
+      theirs amp-channels-last-compiled --amp --channels-last --compile -- "${dims[@]}"
+    fi
+    ours 1 f32 "${dims[@]}"
+    # Informative: a precision that this version lacks is said, and is no failure of this machine.
+    local before=("${problems[@]}")
+    ours 8 bf16 "${dims[@]}"
+    if [ "$status" = "not there" ]; then problems=("${before[@]}"); fi
   done
-  return "$status"
 }
 
-# evaluate RUN CONFIG: the speed of its features, probes of two layers, flatness; then what its report looks like, beside the logs.
-evaluate() {
-  local run=$1 config=$2 status=0
-  "$unmix" bench features --run "$run" --json >"$work/line" && record features config="$config" <"$work/line" || status=1
-  "$unmix" eval linear --run "$run" --fast --protocol moco --layer 5,6 --lr 0.3,3,30 --epochs 20 --json 2>/dev/null >"$work/line" &&
-    record linear config="$config" <"$work/line" || status=1
-  "$unmix" eval flatness --run "$run" --json >"$work/line" && record flatness config="$config" <"$work/line" || status=1
-  "$unmix" report "$run" --out "$out/$(basename "$run").html" || status=1
-  return "$status"
+# --- host: kernels started per step, counted by CubeCL's own log, and a step so small that the device has nothing to do but wait for the host.
+launches() {
+  local n=$1 arch=$2 dims
+  dims=(--arch "$arch" --batch 8 --size 32 --queue 64 --splits 8 --warmup 1)
+  rm -f "$work/launches.log"
+  printf '[profiling.logger]\nlevel = "minimal"\nfile = "%s"\nappend = false\n' "$work/launches.log" >"$work/count/cubecl.toml"
+  (cd "$work/count" && "$unmix" bench step --device "$device" "${dims[@]}" --steps "$n" --json >/dev/null)
+  grep -c '^.*Executing ' "$work/launches.log" >"$work/launches.$n" || echo 0 >"$work/launches.$n"
 }
 
-check_train() {
-  [ -n "${DATA:-}" ] || { echo "DATA is not set: nothing is trained"; return 0; }
-  local name source status=0
+count_launches() {
+  # The first run tunes kernels, which starts more of them; the other two differ by ten steps alone.
+  launches 2 "$1" && launches 2 "$1" && launches 12 "$1"
+}
+
+part_host() {
+  local arch=resnet18-cifar few many
+  timed 30 "$unmix" bench step --device "$device" --arch "$arch" --batch 8 --size 32 --queue 64 --splits 8 \
+    --steps "$steps" --warmup "$warmup" --json || true
+  record host what="a step of 8 images: median_s bounds the host's time per step from above"
+  if [ "$device" = cpu ]; then
+    echo "host: the CPU starts no kernels of CubeCL; nothing is counted"
+    return
+  fi
+  mkdir -p "$work/count"
+  export -f launches count_launches
+  export unmix work device
+  timed 60 bash -c "count_launches $arch" || true
+  few=$(cat "$work/launches.2" 2>/dev/null || echo 0)
+  many=$(cat "$work/launches.12" 2>/dev/null || echo 0)
+  if [ "$status" = ok ] && ((many <= few)); then status=failed; fi
+  record host what="kernels started per step" arch="$arch" launches_per_step="$(((many - few) / 10))"
+}
+
+# --- train: one training with what is left; as many epochs as fit by the speed of its first one.
+part_train() {
+  local config=${CONFIG:-configs/cifar10-moco-im-asym.json} source run=$work/run rest epochs more=() setting
+  if [ -z "${DATA:-}" ]; then
+    absent train why="DATA is not set"
+    return
+  fi
   source=$("$python" -c 'import json, os, sys
 root = os.path.realpath(sys.argv[1])
 print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar10", "root": root}))' "$DATA")
-  # Every system of the paper at full width, for some epochs.
-  local config
-  for config in cifar10-moco-none-asym cifar10-{moco,insdis,cmc}-{none,im}; do
-    for name in cuda wgpu; do
-      has "$name" || continue
-      "$unmix" pretrain --config "configs/$config.json" --device "$name" --out "$work/train-$config-$name" \
-        --set data.source="$source" --set schedule.epochs="$epochs" 2>"$out/train-$config-$name.log" || { status=1; continue; }
-      "$python" -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' "$work/train-$config-$name/summary.json" |
-        record train config="$config"
-      evaluate "$work/train-$config-$name" "$config" || status=1
-    done
-  done
-  return "$status"
+  for setting in ${SET:-}; do more+=(--set "$setting"); done
+  train() {
+    timed "$1" "$unmix" pretrain --config "$config" --device "$device" --out "$2" --set data.source="$source" --set schedule.epochs="$3" \
+      --set eval.monitor.every_epochs=null "${more[@]}" || true
+  }
+  epochs=${EPOCHS:-}
+  if [ -z "$epochs" ]; then
+    SIGNAL=INT train $((TRAIN_S_ALL / 3)) "$work/first" 1
+    summary "$work/first"
+    record train what="one epoch, to see how many fit" config="$config"
+    [ "$status" = ok ] || return 0
+    rest=$(left)
+    # A fifth is kept for both evaluations and for what is slower than the first epoch.
+    epochs=$("$python" -c 'import json, sys
+print(max(1, int(0.8 * float(sys.argv[2]) / max(json.load(open(sys.argv[1]))["wall_s"], 0.1))))' "$work/first/summary.json" "$rest")
+  fi
+  SIGNAL=INT train "$TRAIN_S_ALL" "$run" "$epochs"
+  summary "$run"
+  record train what="the training" config="$config" epochs_planned="$epochs"
+  if [ -e "$run/metrics.jsonl" ]; then cp "$run/metrics.jsonl" "$out/train-metrics.jsonl"; fi
 }
 
-names=$(usable)
-record machine gpu="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo unknown)" \
-  date="$(date -u +%F)" version="$("$unmix" --version)" </dev/null
-for part in "${@:-devices fixtures kernels losses mixture scores probe bench train}"; do
-  # Unquoted: the default is several words.
-  for check in $part; do
-    case $check in
-      devices | fixtures | kernels | losses | mixture | scores | probe | bench | train) ;;
-      *) echo "there is no check \`$check\`: devices, fixtures, kernels, losses, mixture, scores, probe, bench, train" >&2; exit 2 ;;
-    esac
-    printf '\n== %s\n' "$check"
-    "check_$check" || failed+=("$check")
-  done
+# The summary of a run in place of its last printed line.
+summary() {
+  if [ -e "$1/summary.json" ]; then
+    "$python" -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' "$1/summary.json" >"$work/line"
+  elif [ "$status" = ok ]; then
+    status=failed
+  fi
+}
+
+# --- what is left of the time: single kernels.
+part_mixture() {
+  timed 60 "$unmix" bench mixture --device "$device" --seconds 1 --json || true
+  record mixture side=unmix
+  [ -n "$baseline" ] || return 0
+  timed 60 "$python" "$baseline" mix --device "$torch_device" --batch 256 --size 224 --steps 50 || true
+  record mixture side=torch
+}
+
+part_scores() {
+  timed 60 "$unmix" bench scores --device "$device" --images "${BANK_IMAGES:-126689}" --json || true
+  record scores side=unmix
+}
+
+part_probe() {
+  timed 60 "$unmix" bench probe --device "$device" --lr 1,3,10,30 --json || true
+  record probe side=unmix
+}
+
+# check PART SECONDS: runs a part within its own time and what is left of all.
+check() {
+  problems=()
+  part_ends=$((SECONDS + $2))
+  printf '\n== %s (at most %s s, %s s left of all)\n' "$1" "$2" "$((deadline - SECONDS))"
+  "part_$1"
+  [ ${#problems[@]} = 0 ] && return
+  case $1 in
+    mixture | scores | probe) unfinished+=("${problems[@]}") ;;
+    *) failed+=("${problems[@]}") ;;
+  esac
+}
+
+TRAIN_S_ALL=${TRAIN_S:-600}
+problems=() part_ends=$deadline
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(correct bench host train mixture scores probe)
+for part in "${parts[@]}"; do
+  case $part in
+    correct | bench | host | train | mixture | scores | probe) ;;
+    *) echo "there is no part \`$part\`: correct, bench, host, train, mixture, scores, probe" >&2 && exit 2 ;;
+  esac
 done
+
+timed 60 "$unmix" devices --json || true
+names=$("$python" -c 'import json, sys
+print("\n".join(d["name"] for d in json.load(open(sys.argv[1]))["usable"]))' "$work/line" 2>/dev/null || true)
+record machine gpu="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo none)" \
+  date="$(date -u +%F)" program="$("$unmix" --version)" asked_for="$device"
+failed+=("${problems[@]}")
+for part in "${parts[@]}"; do
+  case $part in
+    correct) check correct "${CORRECT_S:-180}" ;;
+    bench) check bench "${BENCH_S:-240}" ;;
+    host) check host "${HOST_S:-60}" ;;
+    train) check train "$TRAIN_S_ALL" ;;
+    *) check "$part" 120 ;;
+  esac
+done
+
 echo
+if [ ${#unfinished[@]} -gt 0 ]; then
+  printf 'not finished, and not needed: %s\n' "${unfinished[@]}"
+fi
 if [ ${#failed[@]} -gt 0 ]; then
-  echo "FAILED: ${failed[*]}; results in $jsonl"
+  printf 'FAILED: %s\n' "${failed[@]}"
+  echo "results in $jsonl"
   exit 1
 fi
-echo "all checks passed; results in $jsonl"
+echo "passed: ${parts[*]}; results in $jsonl"

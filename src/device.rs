@@ -24,7 +24,14 @@ impl Opened {
     /// With the default kernel paths.
     fn new(device: Device, name: String, description: String, compiler: String, limits: Vec<(String, u64)>) -> Result<Self> {
         let kernels = Kernels::choose(&KernelsConfig::default(), &compiler)?;
-        Ok(Self { device, info: DeviceInfo { name, description, compiler, kernels, limits } })
+        Ok(Self { device, info: DeviceInfo { name, description, driver: None, compiler, kernels, limits } })
+    }
+
+    /// With the version of its driver.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    fn driven_by(mut self, driver: Option<String>) -> Self {
+        self.info.driver = driver.filter(|driver| !driver.trim().is_empty());
+        self
     }
 
     /// Where and how images are made and mixed.
@@ -50,6 +57,8 @@ pub struct DeviceInfo {
     pub name: String,
     /// The part, its driver.
     pub description: String,
+    /// Name and version of its driver, where the system tells.
+    pub driver: Option<String>,
     /// Burn's backend and the compiler of its kernels.
     pub compiler: String,
     /// The paths our kernels take here, and why.
@@ -157,7 +166,14 @@ fn open_cuda(index: usize) -> Result<Opened> {
     let name = if index == 0 { "cuda".to_owned() } else { format!("cuda:{index}") };
     let description = device.identity().map_or_else(|| "NVIDIA GPU".to_owned(), |identity| identity.name);
     let compiler = compiler_of(&device);
-    Opened::new(device, name, description, compiler, Vec::new())
+    Ok(Opened::new(device, name, description, compiler, Vec::new())?.driven_by(nvidia_driver()))
+}
+
+/// The first line of what the kernel module says of itself (Linux).
+#[cfg(feature = "cuda")]
+fn nvidia_driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    text.lines().next().map(|line| line.trim_start_matches("NVRM version:").trim().to_owned())
 }
 
 #[cfg(feature = "cuda")]
@@ -217,7 +233,8 @@ fn open_wgpu(software: bool) -> Result<Opened> {
         ("max_storage_buffers_per_shader_stage".into(), limits.max_storage_buffers_per_shader_stage.into()),
         ("max_compute_workgroups_per_dimension".into(), limits.max_compute_workgroups_per_dimension.into()),
     ];
-    Opened::new(device, name.into(), description, compiler, limits)
+    let driver = format!("{} {}", about.driver, about.driver_info);
+    Ok(Opened::new(device, name.into(), description, compiler, limits)?.driven_by(Some(driver)))
 }
 
 /// A second start of the same adapter in one process is refused; the first one's device serves then.

@@ -21,6 +21,7 @@
 #![recursion_limit = "256"]
 
 pub mod augment;
+pub mod check;
 pub mod cli;
 pub mod colour;
 pub mod config;

@@ -37,8 +37,8 @@ pub struct Step {
     /// Rows of the queue.
     #[arg(long, default_value_t = 4096)]
     queue: usize,
-    /// SplitBN groups; the PyTorch baseline has plain batch norm (1).
-    #[arg(long, default_value_t = 1)]
+    /// SplitBN groups, by default those of `model.bn_splits`, which is what runs have; the PyTorch baseline has plain batch norm (1).
+    #[arg(long, default_value_t = ModelConfig::default().bn_splits)]
     splits: usize,
     /// Images computed at a time (exact accumulation); by default all of the batch.
     #[arg(long, value_name = "IMAGES")]

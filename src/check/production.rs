@@ -1,15 +1,16 @@
 //! Shapes as a run has them, value by value on every path: lines in whole vectors, images of several workgroups, and one to four vectors per
 //! invocation. The small shapes of the other tests have few vectors per image, which one invocation of a direct path may handle alone.
 
+use crate::colour::{ColorSpace, Normalization};
+use crate::device::Opened;
+use crate::kernel::mix::reference;
+use crate::kernel::{Ingest, KernelPath, Op, ingest, ingest_mix, mix};
+use crate::mixture::plan::{Kind, MixturePlan, Row, Stage};
+use crate::mixture::{BBox, kept_area};
 use burn::tensor::Tensor;
-use unmix::colour::{ColorSpace, Normalization};
-use unmix::device::Opened;
-use unmix::kernel::mix::reference;
-use unmix::kernel::{Ingest, KernelPath, Op, ingest, ingest_mix, mix};
-use unmix::mixture::plan::{Kind, MixturePlan, Row, Stage};
-use unmix::mixture::{BBox, kept_area};
 
-use crate::{common, on_all_paths, stream, tensor, values};
+use super::kernels::{U, stream, tensor, values};
+use super::{Tally, common};
 
 /// Images `[t, c, h, w]`: one and several workgroups, whose last one is full or not.
 const SHAPES: [[usize; 4]; 6] =
@@ -80,9 +81,9 @@ fn check(opened: &Opened, path: KernelPath, kind: Kind, shape: [usize; 4]) {
     }
 }
 
-#[test]
-fn every_kind_on_every_shape() {
-    on_all_paths(|opened, path| {
+/// Mixtures.
+pub fn every_kind_on_every_shape(opened: &Opened, tally: &mut Tally) {
+    common::on_all_paths(opened, tally, |opened, path| {
         for kind in [Kind::Copy, Kind::Blend, Kind::Paste, Kind::Fill] {
             for shape in SHAPES {
                 common::asserting_path(Op::Mix, path, || check(opened, path, kind, shape));
@@ -108,15 +109,15 @@ fn close(got: Tensor<4>, want: &[f32], most: f64, about: &str) {
     }
 }
 
-#[test]
-fn bytes_of_every_shape_become_images_and_mixtures() {
-    on_all_paths(|opened, path| {
+/// Ingest, and ingest with mixtures.
+pub fn bytes_of_every_shape_become_images_and_mixtures(opened: &Opened, tally: &mut Tally) {
+    common::on_all_paths(opened, tally, |opened, path| {
         for shape in SHAPES.into_iter().filter(|shape| shape[1] == 3) {
             let (bytes, how) = bytes(shape);
             let about = format!("{shape:?} on {} {}", opened.info.name, path.name());
             let images = reference_images(&bytes, &how);
             let made = common::asserting_path(Op::Ingest, path, || ingest(&bytes, &how, &opened.device, path));
-            close(made, &images, 12.0 * crate::U * 8.0, &about);
+            close(made, &images, 12.0 * U * 8.0, &about);
             let op = if Op::IngestMix.has(path) { Op::IngestMix } else { Op::Mix };
             for kind in [Kind::Copy, Kind::Blend, Kind::Paste, Kind::Fill] {
                 for plan in plans(kind, shape) {
@@ -130,22 +131,26 @@ fn bytes_of_every_shape_become_images_and_mixtures() {
 }
 
 fn reference_images(bytes: &[u8], how: &Ingest) -> Vec<f32> {
-    unmix::kernel::ingest::reference::ingest(bytes, how)
+    crate::kernel::ingest::reference::ingest(bytes, how)
 }
 
-/// The shapes are worth their name: an invocation makes every possible number of vectors on them, and images have several workgroups.
-#[cfg(feature = "wgpu")]
-#[test]
-fn the_shapes_meet_every_number_of_vectors_per_invocation() {
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
     use std::collections::BTreeSet;
 
-    use unmix::kernel::backend::wgsl::{RUN, WORKGROUP, run_for};
-    let vectors = SHAPES.map(|[_, c, h, w]| {
-        assert!(w % 4 == 0, "a line of {w} values has no whole vectors");
-        c * h * w / 4
-    });
-    let runs = vectors.map(run_for);
-    let several = vectors.iter().zip(runs).filter(|(vectors, run)| vectors.div_ceil(run * WORKGROUP) > 1).count();
-    assert!(several >= 4, "{several} shapes of several workgroups");
-    assert_eq!(BTreeSet::from(runs), (1..=RUN).collect());
+    use super::SHAPES;
+    use crate::kernel::backend::wgsl::{RUN, WORKGROUP, run_for};
+
+    /// The shapes are worth their name: an invocation makes every possible number of vectors on them, and images have several workgroups.
+    #[test]
+    fn the_shapes_meet_every_number_of_vectors_per_invocation() {
+        let vectors = SHAPES.map(|[_, c, h, w]| {
+            assert!(w % 4 == 0, "a line of {w} values has no whole vectors");
+            c * h * w / 4
+        });
+        let runs = vectors.map(run_for);
+        let several = vectors.iter().zip(runs).filter(|(vectors, run)| vectors.div_ceil(run * WORKGROUP) > 1).count();
+        assert!(several >= 4, "{several} shapes of several workgroups");
+        assert_eq!(BTreeSet::from(runs), (1..=RUN).collect());
+    }
 }

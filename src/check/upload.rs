@@ -1,14 +1,16 @@
 //! From a loaded batch to a method's inputs, against plain loops in f64: which image a value comes from, not only how it is computed.
 
-use unmix::colour::{ColorSpace, Normalization};
-use unmix::data::Batch;
-use unmix::kernel::inputs::Target;
-use unmix::mixture::plan::{Kind, MixturePlan, Row, Stage, UnmixPlan};
-use unmix::mixture::{BBox, Extra, Planned};
-use unmix::train::jobs::StepPlan;
-use unmix::train::upload::Upload;
+use crate::colour::{ColorSpace, Normalization};
+use crate::data::Batch;
+use crate::kernel::inputs::Target;
+use crate::mixture::plan::{Kind, MixturePlan, Row, Stage, UnmixPlan};
+use crate::mixture::{BBox, Extra, Planned};
+use crate::train::jobs::StepPlan;
+use crate::train::upload::Upload;
 
-use crate::{common, on_all_paths, stream};
+use super::kernels::stream;
+use super::{Tally, common};
+use crate::device::Opened;
 
 const H: usize = 6;
 const W: usize = 8;
@@ -70,8 +72,8 @@ fn close(what: &str, got: &[f32], want: &[f64]) {
 }
 
 /// The inputs of a batch on every path of every device.
-fn on_every_path(batch: &Batch<StepPlan>, check: impl Fn(&str, unmix::method::Inputs)) {
-    on_all_paths(|opened, path| {
+fn on_every_path(opened: &Opened, tally: &mut Tally, batch: &Batch<StepPlan>, check: impl Fn(&str, crate::method::Inputs)) {
+    common::on_all_paths(opened, tally, |opened, path| {
         let target = Target { device: opened.device.clone(), mix: path, ingest: path, largest_tensor: None };
         let upload = Upload { target, norm: norm(), size: (H, W), seed: 5 };
         let inputs = upload.inputs(batch);
@@ -87,8 +89,8 @@ fn plan(rows: Vec<Row>, keep: usize) -> MixturePlan {
     MixturePlan { stages: vec![Stage { passes: vec![rows] }], keep }
 }
 
-#[test]
-fn own_images_come_first_and_partners_end_with_the_mixture() {
+/// Own images, partners, a plan for each view.
+pub fn own_images_come_first_and_partners_end_with_the_mixture(opened: &Opened, tally: &mut Tally) {
     let bbox = BBox { y0: 1, x0: 3, y1: 5, x1: 8 };
     // Five images, two of them partners; a plan for each view.
     let rest = || vec![Row::default(); 2];
@@ -101,7 +103,7 @@ fn own_images_come_first_and_partners_end_with_the_mixture() {
         unmix: None,
     };
     let batch = batch(5, 3, planned);
-    on_every_path(&batch, |at, inputs| {
+    on_every_path(opened, tally, &batch, |at, inputs| {
         assert!(inputs.mixed.is_none() && inputs.views.len() == 2, "{at}");
         for (view, rows) in [&first, &second].into_iter().enumerate() {
             let got = inputs.views[view].clone();
@@ -111,13 +113,13 @@ fn own_images_come_first_and_partners_end_with_the_mixture() {
     });
 }
 
-#[test]
-fn one_plan_serves_every_view_and_no_plan_changes_nothing() {
+/// One plan, or none.
+pub fn one_plan_serves_every_view_and_no_plan_changes_nothing(opened: &Opened, tally: &mut Tally) {
     let rows = [vec![Row::blend(2, 0.25), Row::blend(3, 0.5)], vec![Row::default(); 2]].concat();
     for plans in [Vec::new(), vec![plan(rows.clone(), 2)]] {
         let used = if plans.is_empty() { Vec::new() } else { rows.clone() };
         let batch = batch(4, 2, Planned { plans, ..Planned::default() });
-        on_every_path(&batch, |at, inputs| {
+        on_every_path(opened, tally, &batch, |at, inputs| {
             for view in 0..2 {
                 let want = mixed(&batch.views[view], 2, &used);
                 close(&format!("view {view} on {at}"), &common::values(inputs.views[view].clone()), &want);
@@ -127,15 +129,14 @@ fn one_plan_serves_every_view_and_no_plan_changes_nothing() {
 }
 
 /// Partners that are no reversal, and a weight per image.
-#[test]
-fn the_batch_mixture_is_of_the_first_view_and_the_views_stay_clean() {
+pub fn the_batch_mixture_is_of_the_first_view_and_the_views_stay_clean(opened: &Opened, tally: &mut Tally) {
     let (partners, lambdas) = ([2, 0, 3, 1], [0.25, 0.5, 0.875, 0.125]);
     for kind in [Kind::Blend, Kind::Paste] {
         let draws: Vec<(f64, usize, usize)> = lambdas.iter().enumerate().map(|(i, &lambda)| (lambda, 1 + i, 6 - i)).collect();
         let unmix = UnmixPlan { per_sample: true, ..UnmixPlan::new(kind, (H, W), &partners, &draws).unwrap() };
         let rows = unmix.plan.stages[0].passes[0].clone();
         let batch = batch(4, 4, Planned { unmix: Some(unmix), ..Planned::default() });
-        on_every_path(&batch, |at, inputs| {
+        on_every_path(opened, tally, &batch, |at, inputs| {
             for view in 0..2 {
                 let want = mixed(&batch.views[view], 4, &[]);
                 close(&format!("view {view} on {at}"), &common::values(inputs.views[view].clone()), &want);
