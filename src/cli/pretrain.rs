@@ -157,6 +157,7 @@ fn write_config(dir: &RunDir, config: &RunConfig, device: &Opened) -> Result<()>
     value["run"] = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "device": device.info,
+        "layers": config.model.layers(),
         "kernels": device.info.kernels.all(),
         "command": std::env::args().collect::<Vec<_>>(),
     });

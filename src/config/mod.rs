@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::eval::finetune::FinetuneConfig;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear::LinearConfig;
+use crate::eval::linear::config::Facts;
 use crate::eval::monitor::MonitorConfig;
 use crate::kernel::KernelsConfig;
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
-use crate::model::alexnet::AlexNetHalf;
-use crate::model::{ModelConfig, ModelName};
+use crate::model::ModelConfig;
 use crate::optim::{ScheduleConfig, SgdConfig};
 
 /// Where an experiment comes from and what to expect of it.
@@ -226,6 +226,13 @@ impl RunConfig {
         (self.views.crop.size, self.views.crop.size)
     }
 
+    /// What the published values of a linear probe depend on, before it is known how many classes there are.
+    pub fn probed(&self) -> Facts {
+        let pair = self.method.splits_views();
+        let channels = self.method.demands().nets[0].channels.len();
+        Facts { pair, shape: self.model.shape(channels), classes: 0, size: self.views.crop.size }
+    }
+
     /// The same config with every default that depends on other keys written out.
     pub fn resolved(mut self) -> Self {
         self.views = self.views.resolved();
@@ -247,8 +254,8 @@ impl RunConfig {
         self.model.problems("model", &mut out);
         self.optim.problems("optim", &mut out);
         self.schedule.problems("schedule", &mut out);
-        self.eval.knn.problems("eval.knn", &mut out);
-        self.eval.linear.problems("eval.linear", &mut out);
+        self.eval.knn.problems("eval.knn", &self.model.layers(), &mut out);
+        self.eval.linear.problems("eval.linear", &self.probed(), &mut out);
         self.eval.finetune.problems("eval.finetune", &mut out);
         self.eval.monitor.problems("eval.monitor", &mut out);
         let at_least_one = [
@@ -291,11 +298,10 @@ impl RunConfig {
                     .to_owned(),
             );
         }
-        if self.model.name == ModelName::AlexnetHalf && !AlexNetHalf::accepts(self.views.crop.size) {
-            out.push(format!(
-                "`views.crop.size` is {}, but `model.name` = \"alexnet_half\" is made for 224: use a ResNet for smaller images",
-                self.views.crop.size
-            ));
+        let (height, width) = self.view_size();
+        if let Err(why) = self.model.shape(3).accepts(height, width) {
+            let name = serde_json::to_value(self.model.name).unwrap_or_default();
+            out.push(format!("`views.crop.size` is {height}, but `model.name` = {name} does not take it: {why}"));
         }
         if splits > 1 && !self.data.drop_last {
             out.push("`data.drop_last` = false needs `model.bn_splits` = 1: a last batch of any size cannot be split".into());

@@ -1,4 +1,4 @@
-//! Semi-supervised evaluation: the whole encoder is fine-tuned with a part of the labels (semantics section 7.2; the protocol of SwAV,
+//! Semi-supervised evaluation: the whole encoder is fine-tuned with a part of the labels (the protocol of SwAV,
 //! arXiv 2006.09882, section 5.2, in the form of Un-Mix's programs).
 
 use std::ops::Range;
@@ -189,7 +189,7 @@ impl Task<'_> {
     pub fn run(&self, stop: &AtomicBool, tell: &mut dyn FnMut(&Course)) -> Result<Outcome> {
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "fine-tuning")?;
         let images = subset(self.train.as_ref(), self.config.fraction, self.seed)?;
-        let layer = self.encoder.layers() - 1;
+        let layer = self.encoder.layers().features();
         let features = widths(self.encoder, &self.how, &[layer])[0];
         let mut model = Classifier::new(self.encoder, features, labels.classes.len(), self.seed, &self.how.device);
         let sgd = || {
@@ -259,7 +259,7 @@ impl Task<'_> {
     /// Top-1 and top-5 on the test split, in percent, and how many images could not be read.
     fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64, usize)> {
         let (encoder, head) = model.frozen(self.encoder);
-        let layer = self.encoder.layers() - 1;
+        let layer = self.encoder.layers().features();
         let (mut hits, mut unlabelled) = ([0, 0], false);
         let speed = stream(&encoder, self.test.clone(), &self.how, &[layer], |rows, seen| {
             let logits = rows.into_iter().map(|rows| head.forward(rows)).next().expect("one layer");

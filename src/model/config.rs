@@ -6,11 +6,13 @@ use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::alexnet::{self, AlexNetHalf};
-use super::encoder::{Backbone, Encoder};
+use super::alexnet::AlexNetConfig;
+use super::encoder::Encoder;
 use super::head::Head;
 use super::init;
+use super::layer::Layers;
 use super::resnet::{BlockKind, ResNetConfig, Stem};
+use super::shape::Shape;
 
 /// The backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -97,35 +99,34 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// The shape of the residual net for images of `input_channels`; `None` for AlexNet.
-    pub fn resnet(&self, input_channels: usize) -> Option<ResNetConfig> {
-        let (block, layers) = match self.name {
-            ModelName::Resnet18 => (BlockKind::Basic, [2, 2, 2, 2]),
-            ModelName::Resnet34 => (BlockKind::Basic, [3, 4, 6, 3]),
-            ModelName::Resnet50 => (BlockKind::Bottleneck, [3, 4, 6, 3]),
-            ModelName::Resnet101 => (BlockKind::Bottleneck, [3, 4, 23, 3]),
-            ModelName::Resnet26b => (BlockKind::Bottleneck, [2, 2, 2, 2]),
-            ModelName::AlexnetHalf => return None,
-        };
+    /// The shape of the backbone for images of `input_channels`.
+    pub fn shape(&self, input_channels: usize) -> Shape {
+        match self.name {
+            ModelName::Resnet18 => self.resnet(BlockKind::Basic, [2, 2, 2, 2], input_channels),
+            ModelName::Resnet34 => self.resnet(BlockKind::Basic, [3, 4, 6, 3], input_channels),
+            ModelName::Resnet50 => self.resnet(BlockKind::Bottleneck, [3, 4, 6, 3], input_channels),
+            ModelName::Resnet101 => self.resnet(BlockKind::Bottleneck, [3, 4, 23, 3], input_channels),
+            ModelName::Resnet26b => self.resnet(BlockKind::Bottleneck, [2, 2, 2, 2], input_channels),
+            ModelName::AlexnetHalf => Shape::AlexNet(AlexNetConfig { input_channels, bn_splits: self.bn_splits }),
+        }
+    }
+
+    fn resnet(&self, block: BlockKind, layers: [usize; 4], input_channels: usize) -> Shape {
         let planes = [64.0, 128.0, 256.0, 512.0].map(|p| ((p * self.width).round() as usize).max(1));
-        Some(ResNetConfig {
-            block,
-            stem: self.stem,
-            input_channels,
-            stem_channels: self.stem_channels,
-            planes,
-            layers,
-            bn_splits: self.bn_splits,
-        })
+        let (stem, stem_channels, bn_splits) = (self.stem, self.stem_channels, self.bn_splits);
+        Shape::ResNet(ResNetConfig { block, stem, input_channels, stem_channels, planes, layers, bn_splits })
+    }
+
+    /// The layers of the encoder.
+    pub fn layers(&self) -> Layers {
+        self.shape(3).layers()
     }
 
     /// The encoder of images of `input_channels` with its initial weights, a pure function of the seed and `role` ("query" for the net that
     /// is trained).
     pub fn init(&self, input_channels: usize, seed: u64, role: &str, device: &Device) -> Encoder {
-        let (backbone, features) = match self.resnet(input_channels) {
-            Some(resnet) => (Backbone::ResNet(resnet.init(device)), resnet.features()),
-            None => (Backbone::AlexNet(AlexNetHalf::new(input_channels, self.bn_splits, device)), alexnet::HIDDEN),
-        };
+        let shape = self.shape(input_channels);
+        let (backbone, features) = (shape.init(device), shape.features());
         let fc = match self.head.name {
             HeadName::Linear => Head::linear(features, self.head.dim, device),
             HeadName::Mlp => Head::mlp(features, self.head.dim, device),

@@ -113,8 +113,12 @@ impl Run {
         }
     }
 
-    /// Number of layers of the encoder, the embedding being the last, where the model is known.
+    /// Number of layers of the encoder, the embedding being the last: as the run wrote it down when it started. Runs of versions that did
+    /// not are of two families.
     pub fn layers(&self) -> Option<u64> {
+        if let Some(layers) = self.key("/run/layers").as_array() {
+            return Some(layers.len() as u64);
+        }
         match self.word("/model/name") {
             "alexnet_half" => Some(8),
             name if name.starts_with("resnet") => Some(7),

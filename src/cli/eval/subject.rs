@@ -117,7 +117,7 @@ impl SubjectArgs {
         let views = json!({
             "size": resolved.crop.size, "color_space": resolved.color_space, "mean": resolved.mean, "std": resolved.std,
         });
-        let context = Context { subject, data, views, device: opened.info.name.clone() };
+        let context = Context { subject, data, views, layers: encoder.layers(), device: opened.info.name.clone() };
         Ok(Subject { config, opened, encoder, last_layer, train, test, context, out: self.out() })
     }
 
@@ -176,7 +176,7 @@ impl Subject {
     /// # Errors
     /// The embedding of a file without head.
     pub fn check_head(&self, layers: &[usize], key: &str) -> Result<()> {
-        match layers.iter().find(|&&layer| layer > self.last_layer && layer <= self.encoder.layers()) {
+        match layers.iter().find(|&&layer| layer > self.last_layer && layer <= self.encoder.layers().embedding()) {
             None => Ok(()),
             Some(layer) => Err(Error::input(format!("`{key}` is {layer}, the embedding, but the weights have no head that fits"))
                 .hint(format!("{} is the layer before the head", self.last_layer))),
@@ -201,7 +201,7 @@ fn of_run(run: &Path, config: &RunConfig, own: &RunConfig, opened: &Opened) -> R
         seed: Some(own.seed),
         digest: String::new(),
     };
-    let layers = encoder.layers();
+    let layers = encoder.layers().embedding();
     Ok((encoder, layers, info))
 }
 
@@ -211,7 +211,7 @@ fn of_weights(file: &Path, config: &RunConfig, opened: &Opened) -> Result<(Froze
     }
     let fresh = config.model.init(3, config.seed, "query", &opened.device);
     let (encoder, report) = weights::load_into(fresh, file, false)?;
-    let layers = encoder.layers();
+    let layers = encoder.layers().embedding();
     let info = SubjectInfo { weights: Some(file.display().to_string()), model: model(config), ..SubjectInfo::default() };
     Ok((Frozen::one("weights", encoder), layers - usize::from(report.head.is_some()), info))
 }
