@@ -2,6 +2,7 @@
 
 mod check;
 pub mod layer;
+mod relations;
 pub mod schema;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::ViewsConfig;
-use crate::colour::ColorSpace;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::finetune::FinetuneConfig;
@@ -197,8 +197,9 @@ impl RunConfig {
     /// # Errors
     /// As [`RunConfig::load`], for the values.
     pub fn from_value(mut value: serde_json::Value) -> Result<Self> {
-        // The one default that hangs on another key: CMC has nothing to split in RGB.
-        if value["method"]["name"] == "cmc" && value["views"]["color_space"].is_null() {
+        // The one default that hangs on another key: there is nothing to split in RGB. A method that cannot be read is reported below.
+        let splits = serde_json::from_value::<MethodConfig>(value["method"].clone()).is_ok_and(|m| m.demands().splits_colours);
+        if splits && value["views"]["color_space"].is_null() {
             layer::set(&mut value, "views.color_space=lab")?;
         }
         let config: Self = layer::resolve(value)?;
@@ -267,47 +268,5 @@ impl RunConfig {
         out.extend(at_least_one.iter().filter(|(_, v)| *v == 0).map(|(key, _)| format!("`{key}` is 0, must be at least 1")));
         self.relations(&mut out);
         out
-    }
-
-    /// Values that are fine alone and not together.
-    fn relations(&self, out: &mut Vec<String>) {
-        let (batch, splits) = (self.data.batch, self.model.bn_splits.max(1));
-        if batch > 0 && !batch.is_multiple_of(splits) {
-            out.push(format!(
-                "`data.batch` {batch} is not a multiple of `model.bn_splits` {splits}: set one of them (1 is plain batch norm, \
-                 with which MoCo leaks on one device)"
-            ));
-        }
-        if batch > 0 && batch / splits < 2 && splits > 1 {
-            out.push(format!("`model.bn_splits` {splits} leaves {} image per group of `data.batch` {batch}", batch / splits));
-        }
-        let split_views = self.model.split_views.unwrap_or(self.method.splits_views());
-        if split_views != self.method.splits_views() {
-            out.push(format!(
-                "`model.split_views` is {split_views}, but the method `{}` trains {}",
-                self.method.name(),
-                if split_views { "one net" } else { "two nets, each on its own channels" }
-            ));
-        }
-        if self.method.splits_views() && self.model.weights.is_some() {
-            out.push("`model.weights` holds one encoder, `method.name` = \"cmc\" trains two: leave it out".to_owned());
-        }
-        if self.method.splits_views() && self.views.color_space == ColorSpace::Rgb {
-            out.push(
-                "`method.name` = \"cmc\" needs a colour space to split: `views.color_space` = \"rgb\" is none, lab (the default) and ycbcr are"
-                    .to_owned(),
-            );
-        }
-        let (height, width) = self.view_size();
-        if let Err(why) = self.model.shape(3).accepts(height, width) {
-            let name = serde_json::to_value(self.model.name).unwrap_or_default();
-            out.push(format!("`views.crop.size` is {height}, but `model.name` = {name} does not take it: {why}"));
-        }
-        if splits > 1 && !self.data.drop_last {
-            out.push("`data.drop_last` = false needs `model.bn_splits` = 1: a last batch of any size cannot be split".into());
-        }
-        if self.mixture.name == MixtureName::Unmix && batch < 2 {
-            out.push("`mixture.name` = \"unmix\" needs `data.batch` of at least 2".into());
-        }
     }
 }

@@ -23,6 +23,7 @@ use crate::model::{Encoder, Frozen, Pass};
 use crate::optim::schedule::multistep;
 use crate::optim::{Sgd, SgdConfig};
 use crate::rng::{Purpose, Stream};
+use crate::unread::Unread;
 
 /// `eval.finetune`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +90,12 @@ impl FinetuneConfig {
         require((0.0..1.0).contains(&self.momentum), "momentum", &self.momentum, "in [0, 1)");
         require(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", &self.weight_decay, "at least 0");
         require(self.crop_min_area > 0.0 && self.crop_min_area <= 1.0, "crop_min_area", &self.crop_min_area, "above 0, at most 1");
+        let default = Self::default();
+        let mut table = Unread::of(at, out);
+        let crops = !self.recipe.is_fixed();
+        table.key("crop_min_area", self.crop_min_area != default.crop_min_area, crops, "the recipe crops nothing", "leave it out");
+        let set = self.factor != default.factor;
+        table.key("factor", set, !self.milestones.is_empty(), "there are no milestones", "leave it out, or set milestones");
     }
 }
 

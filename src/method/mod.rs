@@ -163,7 +163,23 @@ pub struct Demands {
     pub nets: &'static [Net],
     /// Whether its views must be in a colour space of which the channels are independent, rather than in RGB, and of coloured images.
     pub splits_colours: bool,
+    /// Whether it compares features with drawn rows of a bank, the operation of `kernels.scores`.
+    pub scores_rows: bool,
 }
+
+/// What of the rest of the config decides whether a key of the method is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Under {
+    /// Whether the mixture is Un-Mix, with a loss of its own.
+    pub unmix: bool,
+    /// Whether the nets have several groups of batch norm.
+    pub bn_groups: bool,
+}
+
+/// Why NCE takes no masks.
+const NO_MASKS: &str = "`method.loss` = nce does not define it: its formula counts on a fixed number of negatives";
+/// Why a key of Un-Mix is not read.
+const NO_UNMIX: &str = "only `mixture.name` = unmix has a mixed batch with statistics of its own";
 
 /// One net, which sees the whole view.
 const WHOLE: Net = Net { name: "query", channels: 0..3, trained: true };
@@ -226,7 +242,12 @@ impl MethodConfig {
             Self::Insdis(_) => &[WHOLE],
             Self::Cmc(_) => &HALVES,
         };
-        Demands { nets, splits_colours: matches!(self, Self::Cmc(_)) }
+        let scores_rows = match self {
+            Self::Moco(_) => false,
+            // Shared negatives are a plain product of matrices.
+            Self::Insdis(config) | Self::Cmc(config) => !config.shared_negatives,
+        };
+        Demands { nets, splits_colours: matches!(self, Self::Cmc(_)), scores_rows }
     }
 
     /// Whether it trains several nets, each on channels of its own.
@@ -247,6 +268,14 @@ impl MethodConfig {
         match self {
             Self::Moco(config) => config.problems(at, out),
             Self::Insdis(config) | Self::Cmc(config) => config.problems(at, out),
+        }
+    }
+
+    /// One line per key that is set and can change nothing `under` the rest of the config.
+    pub fn unread(&self, at: &str, under: &Under, out: &mut Vec<String>) {
+        match self {
+            Self::Moco(config) => config.unread(at, under, out),
+            Self::Insdis(config) | Self::Cmc(config) => config.unread(at, under, out),
         }
     }
 

@@ -13,6 +13,7 @@ use super::init;
 use super::layer::Layers;
 use super::resnet::{BlockKind, ResNetConfig, Stem};
 use super::shape::Shape;
+use crate::unread::Unread;
 
 /// The backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,8 +29,22 @@ pub enum ModelName {
     Resnet101,
     /// Bottleneck blocks 2-2-2-2, 2048 features: what Un-Mix's SwAV program for CIFAR calls "resnet18".
     Resnet26b,
-    /// Half-width AlexNet, 2048 features, for views of 224x224; `width`, `stem` and `stem_channels` do not apply.
+    /// Half-width AlexNet, 2048 features, for views of 224x224; it does not read `width`, `stem` and `stem_channels`.
     AlexnetHalf,
+}
+
+impl ModelName {
+    /// The name as it is written in a config.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Resnet18 => "resnet18",
+            Self::Resnet34 => "resnet34",
+            Self::Resnet50 => "resnet50",
+            Self::Resnet101 => "resnet101",
+            Self::Resnet26b => "resnet26b",
+            Self::AlexnetHalf => "alexnet_half",
+        }
+    }
 }
 
 /// The projection head.
@@ -64,7 +79,7 @@ impl Default for HeadConfig {
 pub struct ModelConfig {
     /// The backbone.
     pub name: ModelName,
-    /// Factor on the planes of the four stages. The stem does not scale with it (semantics of the v1 nets): see `stem_channels`.
+    /// Factor on the planes of the four stages. The stem does not scale with it (as in the v1 programs): see `stem_channels`.
     pub width: f64,
     /// `imagenet` (7x7 stride 2, max pool), `cifar` (3x3 stride 1) or `cifar_pad`.
     pub stem: Stem,
@@ -134,7 +149,7 @@ impl ModelConfig {
         init::randomise(Encoder { backbone, fc }, seed, role)
     }
 
-    /// One line per value out of range.
+    /// One line per value that is out of range or that the backbone does not read.
     pub fn problems(&self, at: &str, out: &mut Vec<String>) {
         if !(self.width > 0.0 && self.width <= 16.0) {
             out.push(format!("`{at}.width` is {}, must be in (0, 16]", self.width));
@@ -144,5 +159,23 @@ impl ModelConfig {
                 out.push(format!("`{at}.{key}` is 0, must be at least 1"));
             }
         }
+        self.unread(at, out);
+    }
+
+    fn unread(&self, at: &str, out: &mut Vec<String>) {
+        let (default, shape) = (Self::default(), self.shape(3));
+        let resnet = match shape {
+            Shape::ResNet(_) => true,
+            Shape::AlexNet(_) => false,
+        };
+        let because = format!("`{at}.name` = {} does not read it", self.name.text());
+        let mut table = Unread::of(at, out);
+        let keys = [
+            ("width", self.width != default.width, resnet),
+            ("stem", self.stem != default.stem, resnet),
+            ("stem_channels", self.stem_channels != default.stem_channels, resnet),
+            ("bn_splits", self.bn_splits != default.bn_splits, shape.has_batch_norm()),
+        ];
+        keys.into_iter().for_each(|(key, set, read)| table.key(key, set, read, &because, "leave it out, or choose a ResNet"));
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::state::{AnyTensor, Path, StateDict, is_buffer, map_values};
+use crate::unread::Unread;
 
 /// Which parameters weight decay leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +52,8 @@ impl SgdConfig {
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             out.push(format!("`{at}.weight_decay` is {}, must not be negative", self.weight_decay));
         }
+        let (because, decays) = (format!("`{at}.weight_decay` is 0"), self.weight_decay != 0.0);
+        Unread::of(at, out).key("no_decay", !self.no_decay.is_empty(), decays, &because, "leave it out");
     }
 }
 

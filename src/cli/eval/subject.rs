@@ -43,6 +43,9 @@ pub struct SubjectArgs {
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
+    /// Plain batch norm in the place of groups.
+    #[arg(skip)]
+    plain_norms: bool,
 }
 
 /// An encoder ready to be evaluated.
@@ -69,7 +72,17 @@ impl SubjectArgs {
     /// A run on its own data, with its own settings.
     pub fn of_run(run: &Path, device: Option<&str>) -> Self {
         let device = device.map(str::to_owned);
-        Self { run: Some(run.to_owned()), weights: None, config: None, data: None, set: Vec::new(), device, out: None, json: false }
+        Self {
+            run: Some(run.to_owned()),
+            weights: None,
+            config: None,
+            data: None,
+            set: Vec::new(),
+            device,
+            out: None,
+            json: false,
+            plain_norms: false,
+        }
     }
 
     /// Refuses `--out` where nothing is written there.
@@ -83,11 +96,9 @@ impl SubjectArgs {
         }
     }
 
-    /// The same with a setting that the command line cannot override.
-    pub fn forced(&self, setting: &str) -> Self {
-        let mut args = self.clone();
-        args.set.push(setting.to_owned());
-        args
+    /// The same with plain batch norm, whatever the config says, for batches that are too small for groups.
+    pub fn with_plain_norms(&self) -> Self {
+        Self { plain_norms: true, ..self.clone() }
     }
 
     /// Opens everything. `settings` come before those of the command line.
@@ -142,7 +153,11 @@ impl SubjectArgs {
         for setting in settings {
             layer::set(&mut value, setting)?;
         }
-        let config = RunConfig::from_value(value)?;
+        let mut config = RunConfig::from_value(value)?;
+        if self.plain_norms {
+            // Set after the check: keys about groups, which pre-training had, say nothing here.
+            config.model.bn_splits = 1;
+        }
         Ok((config, own))
     }
 
@@ -218,8 +233,8 @@ fn of_weights(file: &Path, config: &RunConfig, opened: &Opened) -> Result<(Froze
 
 /// `resnet18`, or with a width `resnet18 x0.125`.
 fn model(config: &RunConfig) -> String {
-    let name = json!(config.model.name).as_str().unwrap_or_default().to_owned();
-    if config.model.width == 1.0 { name } else { format!("{name} x{}", config.model.width) }
+    let name = config.model.name.text();
+    if config.model.width == 1.0 { name.to_owned() } else { format!("{name} x{}", config.model.width) }
 }
 
 /// The config that a file of `unmix export` or `unmix import` describes.

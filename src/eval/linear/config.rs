@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::model::{LayerName, Shape};
 use crate::optim::ScheduleConfig;
 use crate::optim::schedule::Kind;
+use crate::unread::Unread;
 
 /// A published recipe of linear evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -245,7 +246,7 @@ impl Plan {
 
     /// True where the training images have no augmentation, so that their features can be computed once.
     pub fn is_fixed(&self) -> bool {
-        matches!(self.recipe, RecipeName::Center | RecipeName::Resize)
+        self.recipe.is_fixed()
     }
 }
 
@@ -280,7 +281,7 @@ impl LinearConfig {
         };
         let list = |own: &Vec<f64>, other: &Vec<f64>| if own.is_empty() { other.clone() } else { own.clone() };
         let recipe = self.recipe.unwrap_or(published.recipe);
-        let fixed = matches!(recipe, RecipeName::Center | RecipeName::Resize);
+        let fixed = recipe.is_fixed();
         let mut plan = Plan {
             tag: published.tag.clone(),
             layers: self.layers(facts, "eval.linear.layer")?,
@@ -330,6 +331,44 @@ impl LinearConfig {
         require(self.crop_min_area.is_none_or(|x| x > 0.0 && x <= 1.0), "crop_min_area", &self.crop_min_area, "above 0, at most 1");
         let valid = self.norm.is_none_or(|norm| norm.std.iter().all(|&x| positive(x)) && norm.mean.iter().all(|x| x.is_finite()));
         require(valid, "norm", &self.norm, "finite, with a standard deviation above 0");
+        self.unread(at, facts, out);
+    }
+
+    /// Refuses keys that the optimizer, the schedule or the augmentation does not read, whether they are the protocol's or set as well.
+    fn unread(&self, at: &str, facts: &Facts, out: &mut Vec<String>) {
+        let published = Plan::of(self.protocol(facts), facts);
+        let (schedule, recipe) = (self.schedule.unwrap_or(published.schedule), self.recipe.unwrap_or(published.recipe));
+        let sgd = self.optimizer.unwrap_or(published.optimizer) == Optimizer::Sgd;
+        let multistep = schedule == Decay::Multistep;
+        // The first version's optional cosine ends where its steps would have.
+        let derived = schedule == Decay::Cosine && self.protocol(facts) == Protocol::Cmc && self.final_lr.is_none();
+        let ends = matches!(schedule, Decay::Cosine | Decay::Exponential);
+        let keys = [
+            ("momentum", self.momentum.is_some_and(|x| x != published.momentum), sgd, "the optimizer is adam"),
+            ("betas", self.betas.is_some_and(|x| x != published.betas), !sgd, "the optimizer is sgd"),
+            (
+                "milestones",
+                self.milestones.as_ref().is_some_and(|x| *x != published.milestones),
+                multistep,
+                "the schedule has no steps",
+            ),
+            ("factor", self.factor.is_some_and(|x| x != published.factor), multistep || derived, "the schedule has no steps"),
+            ("final_lr", self.final_lr.is_some_and(|x| x != published.final_lr), ends, "the schedule has no last rate"),
+            (
+                "crop_min_area",
+                self.crop_min_area.is_some_and(|x| x != 1.0),
+                !recipe.is_fixed(),
+                "the recipe crops nothing at random",
+            ),
+            (
+                "cache_mib",
+                self.cache_mib.is_some_and(|x| x != published.cache_mib),
+                recipe.is_fixed(),
+                "augmented features are not kept",
+            ),
+        ];
+        let mut table = Unread::of(at, out);
+        keys.into_iter().for_each(|(key, set, read, because)| table.key(key, set, read, because, "leave it out"));
     }
 }
 
