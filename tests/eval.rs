@@ -135,7 +135,9 @@ fn pairs_of_nets_and_all_layers_of_alexnet_are_evaluated() {
     ];
     let small = ["--set", "views.crop.size=16", "--set", "views.recipe=cmc"];
     succeed(pretrain(dir.path(), &["--out", "pair", "--set", source]).args(steps).args(cmc).args(small));
-    let alexnet = ["--set", "model.name=alexnet_half", "--set", "views.crop.size=224", "--set", "views.recipe=cmc"];
+    // The smoke config's width is a ResNet's key, which an AlexNet refuses.
+    let alexnet =
+        ["--set", r#"model={"name": "alexnet_half", "bn_splits": 1}"#, "--set", "views.crop.size=224", "--set", "views.recipe=cmc"];
     succeed(pretrain(dir.path(), &["--out", "alexnet", "--set", source]).args(steps).args(cmc).args(alexnet));
     for (run, layers) in [("pair", 7), ("alexnet", 8)] {
         let output =
@@ -145,6 +147,13 @@ fn pairs_of_nets_and_all_layers_of_alexnet_are_evaluated() {
         assert_eq!((results.len(), &results[0]["protocol"]["tag"]), (layers, &"linear-v1-modified".into()), "{run}");
         assert_eq!(results[0]["protocol"]["lr"][0], if run == "pair" { 30.0 } else { 0.1 });
         succeed(&mut eval(dir.path(), &["knn", "--run", run, "--layer", "5"]));
+        // A name means the same in both, whatever its number.
+        let output = succeed(&mut eval(dir.path(), &["knn", "--run", run, "--layer", "embedding,-2", "--json"]));
+        let results = &serde_json::from_slice::<Value>(&output.stdout).unwrap()["results"];
+        for (at, (layer, name)) in [(layers, "embedding"), (layers - 1, "features")].into_iter().enumerate() {
+            let protocol = &results[at]["protocol"];
+            assert_eq!((&protocol["layer"], &protocol["layer_name"]), (&layer.into(), &name.into()), "{run}");
+        }
         succeed(&mut eval(dir.path(), &["finetune", "--run", run, "--labels", "0.2", "--set", "eval.finetune.epochs=1"]));
         succeed(&mut eval(dir.path(), &["flatness", "--run", run]));
     }
