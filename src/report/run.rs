@@ -189,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn layers_are_those_that_the_run_wrote_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = |config: &str| {
+            fs::write(dir.path().join("config.json"), config).unwrap();
+            read_all(&[dir.path().into()]).unwrap().0[0].layers()
+        };
+        assert_eq!(layers(r#"{"model": {"name": "vit"}, "run": {"layers": ["rows", "features", "embedding"]}}"#), Some(3));
+        assert_eq!(layers(r#"{"model": {"name": "resnet18"}, "run": {"version": "0.1.0"}}"#), Some(7), "an older run");
+        assert_eq!(layers(r#"{"model": {"name": "vit"}}"#), None);
+    }
+
+    #[test]
     fn a_run_is_read_once_and_what_is_damaged_is_said() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("eval")).unwrap();
