@@ -78,6 +78,11 @@ impl Error {
         &self.hints
     }
 
+    /// Fact and hints in one line, for a list of problems.
+    pub fn in_a_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
         self.kind

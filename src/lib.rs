@@ -44,3 +44,4 @@ pub mod sheet;
 mod simd;
 mod time;
 pub mod train;
+pub mod unread;

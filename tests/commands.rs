@@ -97,7 +97,7 @@ fn an_encoder_leaves_and_comes_back_with_the_same_bits() {
     let said = text(&succeed(&mut import(dir.path(), "out.safetensors", &[])));
     assert!(said.contains("the head is left as it was: the file has none"), "{said}");
     refuse(&mut import(dir.path(), "out.safetensors", &["--strict"]), "does not fit the model exactly", "strict");
-    refuse(&mut export(&["--which", "teacher"]), "no encoder `teacher`", "--which: key, query");
+    refuse(&mut export(&["--which", "teacher"]), "no encoder `teacher`", "--which: query, key");
     refuse(&mut import(dir.path(), "out.safetensors", &["--set", "model.width=0.25"]), "do not fit the model", "model.width");
 }
 

@@ -59,7 +59,8 @@ fn a_result_travels_with_its_whole_protocol() {
     assert_eq!(found.len(), 7);
     assert_eq!(found[0]["result"]["cached"], false);
 
-    let found = results(dir.path(), &["knn", "--run", "run", "--layer", "1,6,7", "--k", "9", "--temperature", "0.2"], &folder);
+    let found =
+        results(dir.path(), &["knn", "--run", "run", "--layer", "1,features,-1", "--k", "9", "--temperature", "0.2"], &folder);
     assert_eq!(found.len(), 3);
     assert_eq!((&found[2]["protocol"]["k"], &found[2]["protocol"]["temperature"]), (&9.into(), &0.2.into()));
     let per_class = found[2]["result"]["per_class"].as_array().unwrap();
@@ -134,7 +135,9 @@ fn pairs_of_nets_and_all_layers_of_alexnet_are_evaluated() {
     ];
     let small = ["--set", "views.crop.size=16", "--set", "views.recipe=cmc"];
     succeed(pretrain(dir.path(), &["--out", "pair", "--set", source]).args(steps).args(cmc).args(small));
-    let alexnet = ["--set", "model.name=alexnet_half", "--set", "views.crop.size=224", "--set", "views.recipe=cmc"];
+    // The smoke config's width is a ResNet's key, which an AlexNet refuses.
+    let alexnet =
+        ["--set", r#"model={"name": "alexnet_half", "bn_splits": 1}"#, "--set", "views.crop.size=224", "--set", "views.recipe=cmc"];
     succeed(pretrain(dir.path(), &["--out", "alexnet", "--set", source]).args(steps).args(cmc).args(alexnet));
     for (run, layers) in [("pair", 7), ("alexnet", 8)] {
         let output =
@@ -144,6 +147,13 @@ fn pairs_of_nets_and_all_layers_of_alexnet_are_evaluated() {
         assert_eq!((results.len(), &results[0]["protocol"]["tag"]), (layers, &"linear-v1-modified".into()), "{run}");
         assert_eq!(results[0]["protocol"]["lr"][0], if run == "pair" { 30.0 } else { 0.1 });
         succeed(&mut eval(dir.path(), &["knn", "--run", run, "--layer", "5"]));
+        // A name means the same in both, whatever its number.
+        let output = succeed(&mut eval(dir.path(), &["knn", "--run", run, "--layer", "embedding,-2", "--json"]));
+        let results = &serde_json::from_slice::<Value>(&output.stdout).unwrap()["results"];
+        for (at, (layer, name)) in [(layers, "embedding"), (layers - 1, "features")].into_iter().enumerate() {
+            let protocol = &results[at]["protocol"];
+            assert_eq!((&protocol["layer"], &protocol["layer_name"]), (&layer.into(), &name.into()), "{run}");
+        }
         succeed(&mut eval(dir.path(), &["finetune", "--run", run, "--labels", "0.2", "--set", "eval.finetune.epochs=1"]));
         succeed(&mut eval(dir.path(), &["flatness", "--run", run]));
     }
@@ -242,9 +252,10 @@ fn what_cannot_be_evaluated_is_refused() {
     refuse(&mut at(&["linear", "--run", "nowhere"]), "`nowhere` holds no run", "unmix pretrain");
     let text_of = refuse(&mut at(&["linear", "--run", "run", "--set", "model.width=0.25"]), "do not fit the model", "model.width");
     assert!(text_of.contains("shape of layer1.0.conv1.weight: the file has ["), "{text_of}");
-    refuse(&mut at(&["linear", "--run", "run", "--layer", "8"]), "has layers 1 to 7", "7 is the embedding");
+    refuse(&mut at(&["linear", "--run", "run", "--layer", "8"]), "has layers 1 to 7; 7 is the embedding", "config schema");
+    refuse(&mut at(&["linear", "--run", "run", "--layer", "featurs"]), "no layer", "--layer 2,features");
     refuse(&mut at(&["knn", "--run", "run", "--layer", "0"]), "has layers 1 to 7", "7 is the embedding");
-    refuse(&mut at(&["linear", "--run", "run", "--layer", "9"]), "`eval.linear.layer` is [9]", "config schema");
+    refuse(&mut at(&["linear", "--run", "run", "--layer", "6,features"]), "6 (features) more than once", "config schema");
     refuse(&mut at(&["features", "--run", "run", "--features", "f", "--out", "o"]), "this writes none", "--features");
     refuse(&mut at(&["finetune", "--run", "run", "--labels", "some"]), "no share", "1%");
     refuse(&mut at(&["finetune", "--run", "run", "--labels", "0"]), "`eval.finetune.fraction` is 0", "schema");

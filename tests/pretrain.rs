@@ -24,6 +24,7 @@ fn a_run_folder_holds_everything() {
     assert_eq!(config["run"]["device"]["name"], "cpu");
     assert_eq!(config["run"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(config["run"]["kernels"][0]["op"], "mix");
+    assert_eq!(config["run"]["layers"], serde_json::json!(["map", "map", "map", "map", "map", "features", "embedding"]));
     assert!(!config["run"]["kernels"][0]["reason"].as_str().unwrap().is_empty());
     assert!(config["views"]["mean"].is_array(), "the config is not resolved");
 
@@ -131,7 +132,7 @@ fn every_method_goes_on_exactly_and_takes_a_last_batch_of_one() {
         (
             "cmc",
             format!(
-                "{{\"name\": \"cmc\", \"negatives\": 33, \"nce_z\": \"ema\", \"mask_self\": true}}, \"views\": {{{views}, \"color_space\": \"lab\"}}"
+                "{{\"name\": \"cmc\", \"negatives\": 33, \"mask_self\": true, \"loss\": \"softmax\"}}, \"views\": {{{views}, \"color_space\": \"lab\"}}"
             ),
         ),
         (
@@ -143,10 +144,11 @@ fn every_method_goes_on_exactly_and_takes_a_last_batch_of_one() {
         (
             "moco",
             format!(
-                "{{\"name\": \"moco\", \"loss\": \"nce\", \"memory\": {{\"size\": 50}}, \"mask_same_index\": true, \"in_batch_negatives\": true}}, \
+                "{{\"name\": \"moco\", \"memory\": {{\"size\": 50}}, \"mask_same_index\": true, \"in_batch_negatives\": true}}, \
                  \"views\": {{{views}}}"
             ),
         ),
+        ("moco-nce", format!("{{\"name\": \"moco\", \"loss\": \"nce\", \"memory\": {{\"size\": 50}}}}, \"views\": {{{views}}}")),
     ];
     let dir = tempfile::tempdir().unwrap();
     for (name, method) in methods {

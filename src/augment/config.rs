@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recipe::{Recipe, RecipeName};
 use crate::colour::{ColorSpace, Normalization};
+use crate::unread::Unread;
 
 /// Mean and standard deviation of pixel/255, red, green, blue.
 type Channels = [f64; 3];
@@ -117,6 +118,10 @@ impl ViewsConfig {
                 self.min_area()
             ));
         }
+        let (set, crops) = (self.min_area() != self.recipe.default_min_area(), !self.recipe.is_fixed());
+        let mut table = Unread::of(at, out);
+        table.key("crop.min_area", set, crops, "the recipe crops nothing at random", "leave it out");
+        table.key("crop.max_area", crop.max_area != 1.0, crops, "the recipe crops nothing at random", "leave it out");
         if self.recipe_normalization().is_none() && (self.mean.is_none() || self.std.is_none()) {
             out.push(format!(
                 "`{at}.color_space` = \"{}\" has no constants of its own: set `{at}.mean` and `{at}.std` (`unmix stats --config FILE` \

@@ -42,6 +42,11 @@ pub enum RecipeName {
 }
 
 impl RecipeName {
+    /// Whether nothing in it is random, so that an image always becomes the same view.
+    pub fn is_fixed(self) -> bool {
+        matches!(self, RecipeName::Center | RecipeName::Resize)
+    }
+
     /// The smallest share of the image's area that a crop has in the reference program of the recipe.
     pub fn default_min_area(self) -> f64 {
         match self {

@@ -1,6 +1,5 @@
 //! `unmix export`.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
+use crate::method::Net;
 use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
-use crate::model::{HeadName, ModelName, StateDict, weights};
+use crate::model::{HeadName, Shape, StateDict, weights};
 use crate::train::Checkpoint;
 
 /// Writes the encoder of a run under the names of other libraries.
@@ -50,22 +50,21 @@ impl Export {
     pub fn run(&self) -> Result<ExitCode> {
         let config = super::run_config(&self.run, &[])?;
         let Checkpoint { state, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
-        let which = choose(&tensors, self.which.as_deref())?;
-        let mut encoder = part(&tensors, &which);
-        if !encoder.contains_key("layer1.0.conv1.weight") {
+        let net = choose(config.method.demands().nets, self.which.as_deref())?;
+        let (which, mut encoder) = (net.name, part(&tensors, net.name));
+        let shape = config.model.shape(net.channels.len());
+        let Shape::ResNet(resnet) = &shape else {
             let what = format!("`{which}` of `{}` is no ResNet, so no library has its names", self.run.display());
             return Err(Error::input(what).hint("its tensors are in checkpoint/tensors.safetensors of the run"));
-        }
-        let channels = encoder.get("conv1.weight").map_or(3, |weight| weight.shape()[1]);
-        let shape = config.model.resnet(channels).ok_or_else(|| Error::input("the config's model is no ResNet"))?;
+        };
         if self.head == HeadChoice::Drop {
             encoder.retain(|name, _| !name.starts_with("fc."));
         }
-        let mut about = about(&config, Some(&shape), self.head == HeadChoice::Keep);
-        (about["which"], about["method"], about["step"]) = (which.clone().into(), state.method.into(), state.step.into());
+        let mut about = about(&config, &shape, self.head == HeadChoice::Keep);
+        (about["which"], about["method"], about["step"]) = (which.into(), state.method.into(), state.step.into());
         weights::write(&self.out, &encoder, &about)?;
         super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), state.step, self.out.display()));
-        super::print(&self.recipe(&config, &shape));
+        super::print(&self.recipe(&config, resnet));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -73,6 +72,7 @@ impl Export {
     fn recipe(&self, config: &RunConfig, shape: &ResNetConfig) -> String {
         let model = &config.model;
         let timm = self.naming == Naming::Timm;
+        let name = if timm { shape.timm() } else { shape.torchvision() };
         if shape.stem_channels != 64 || !timm && model.width != 1.0 {
             let library = if timm { "timm" } else { "torchvision" };
             let hint = if !timm && shape.stem_channels == 64 { "; timm has, see --naming timm" } else { "" };
@@ -81,26 +81,23 @@ impl Export {
                 model.width, shape.stem_channels
             );
         }
-        let name = match model.name {
-            ModelName::Resnet18 => "resnet18",
-            ModelName::Resnet34 => "resnet34",
-            ModelName::Resnet50 => "resnet50",
-            ModelName::Resnet101 => "resnet101",
-            ModelName::Resnet26b => "resnet26",
-            ModelName::AlexnetHalf => unreachable!("it has no shape of a ResNet"),
-        };
         let keep = self.head == HeadChoice::Keep;
         let (features, dim) = (shape.features(), model.head.dim);
         let mut lines = vec!["from safetensors.torch import load_file".to_owned()];
-        if timm {
-            let [a, b, c, d] = shape.planes;
-            let channels = if model.width == 1.0 { String::new() } else { format!(", channels=({a}, {b}, {c}, {d})") };
-            lines.extend(["import timm, torch".into(), format!("m = timm.create_model(\"{name}\", num_classes=0{channels})")]);
-        } else if model.name == ModelName::Resnet26b {
-            lines.extend(["import torch".into(), "from torchvision.models.resnet import Bottleneck, ResNet".into()]);
-            lines.push("m = ResNet(Bottleneck, [2, 2, 2, 2])".into());
-        } else {
-            lines.extend(["import torch, torchvision".into(), format!("m = torchvision.models.{name}()")]);
+        match name {
+            Some(name) if timm => {
+                let [a, b, c, d] = shape.planes;
+                let channels = if model.width == 1.0 { String::new() } else { format!(", channels=({a}, {b}, {c}, {d})") };
+                lines.extend(["import timm, torch".into(), format!("m = timm.create_model(\"{name}\", num_classes=0{channels})")]);
+            }
+            Some(name) => lines.extend(["import torch, torchvision".into(), format!("m = torchvision.models.{name}()")]),
+            // The library has the blocks, and no name for this many of them.
+            None => {
+                let block = if shape.block == BlockKind::Basic { "BasicBlock" } else { "Bottleneck" };
+                let module = if timm { "timm.models" } else { "torchvision.models" };
+                lines.extend(["import torch".into(), format!("from {module}.resnet import {block}, ResNet")]);
+                lines.push(format!("m = ResNet({block}, {:?})", shape.layers));
+            }
         }
         let padding = match shape.stem {
             Stem::Imagenet => None,
@@ -127,21 +124,18 @@ impl Export {
     }
 }
 
-/// The first part of the encoders' names: encoders are what has running statistics.
-fn choose(tensors: &StateDict, wanted: Option<&str>) -> Result<String> {
-    let parts: BTreeSet<&str> = tensors
-        .keys()
-        .filter(|name| name.ends_with(".running_mean") && !crate::optim::is_slot(name))
-        .filter_map(|name| name.split('.').next())
-        .collect();
-    let listed = || parts.iter().copied().collect::<Vec<_>>().join(", ");
-    match wanted {
-        Some(wanted) if parts.contains(wanted) => Ok(wanted.to_owned()),
-        Some(wanted) => Err(Error::input(format!("the run has no encoder `{wanted}`")).hint(format!("--which: {}", listed()))),
-        None if parts.contains("query") => Ok("query".into()),
-        None if parts.len() == 1 => Ok(listed()),
-        None => {
-            Err(Error::input(format!("the run has {} encoders: {}", parts.len(), listed())).hint("name one of them with --which"))
+/// The net that is asked for, or else the one that is trained.
+fn choose(nets: &'static [Net], wanted: Option<&str>) -> Result<&'static Net> {
+    let listed = || nets.iter().map(|net| net.name).collect::<Vec<_>>().join(", ");
+    let trained: Vec<&Net> = nets.iter().filter(|net| net.trained).collect();
+    match (wanted, &trained[..]) {
+        (Some(wanted), _) => nets
+            .iter()
+            .find(|net| net.name == wanted)
+            .ok_or_else(|| Error::input(format!("the run has no encoder `{wanted}`")).hint(format!("--which: {}", listed()))),
+        (None, [one]) => Ok(one),
+        (None, several) => {
+            Err(Error::input(format!("the run has {} encoders: {}", several.len(), listed())).hint("name one of them with --which"))
         }
     }
 }
@@ -153,19 +147,23 @@ fn part(tensors: &StateDict, which: &str) -> StateDict {
 }
 
 /// What whoever loads the weights must know of the model and its input.
-pub(super) fn about(config: &RunConfig, shape: Option<&ResNetConfig>, head: bool) -> Value {
+pub(super) fn about(config: &RunConfig, shape: &Shape, head: bool) -> Value {
     let (model, norm) = (&config.model, config.views.clone().resolved());
+    let resnet = match shape {
+        Shape::ResNet(resnet) => Some(resnet),
+        Shape::AlexNet(_) => None,
+    };
     json!({
         "program": concat!("unmix ", env!("CARGO_PKG_VERSION")),
         "model": model.name,
-        "block": shape.map(|shape| if shape.block == BlockKind::Basic { "basic" } else { "bottleneck" }),
-        "layers": shape.map(|shape| shape.layers),
-        "planes": shape.map(|shape| shape.planes),
-        "input_channels": shape.map(|shape| shape.input_channels),
+        "block": resnet.map(|shape| if shape.block == BlockKind::Basic { "basic" } else { "bottleneck" }),
+        "layers": resnet.map(|shape| shape.layers),
+        "planes": resnet.map(|shape| shape.planes),
+        "input_channels": shape.input_channels(),
         "width": model.width,
         "stem": model.stem,
         "stem_channels": model.stem_channels,
-        "features": shape.map(|shape| shape.features()),
+        "features": shape.features(),
         "head": head.then(|| json!({ "name": model.head.name, "dim": model.head.dim })),
         "image_size": config.views.crop.size,
         "color_space": config.views.color_space,

@@ -32,7 +32,7 @@ impl Import {
         let config = self.config.load()?;
         let own = state::collect(&config.model.init(3, config.seed, "query", &device::open("cpu")?.device));
         let (values, report) = weights::read(&self.weights, &own, self.strict)?;
-        let mut about = export::about(&config, config.model.resnet(3).as_ref(), report.head.is_none());
+        let mut about = export::about(&config, &config.model.shape(3), report.head.is_none());
         about["source"] = self.weights.file_name().unwrap_or_default().to_string_lossy().into();
         weights::write(&self.out, &values, &about)?;
         super::print(&report.to_string());

@@ -2,7 +2,10 @@
 
 mod check;
 pub mod layer;
+mod relations;
 pub mod schema;
+
+pub use relations::shard_problem;
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +13,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::ViewsConfig;
-use crate::colour::ColorSpace;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eval::finetune::FinetuneConfig;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear::LinearConfig;
+use crate::eval::linear::config::Facts;
 use crate::eval::monitor::MonitorConfig;
 use crate::kernel::KernelsConfig;
 use crate::method::MethodConfig;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
-use crate::model::alexnet::AlexNetHalf;
-use crate::model::{ModelConfig, ModelName};
+use crate::model::ModelConfig;
 use crate::optim::{OptimConfig, ScheduleConfig};
 
 /// Where an experiment comes from and what to expect of it.
@@ -197,8 +199,9 @@ impl RunConfig {
     /// # Errors
     /// As [`RunConfig::load`], for the values.
     pub fn from_value(mut value: serde_json::Value) -> Result<Self> {
-        // The one default that hangs on another key: CMC has nothing to split in RGB.
-        if value["method"]["name"] == "cmc" && value["views"]["color_space"].is_null() {
+        // The one default that hangs on another key: there is nothing to split in RGB. A method that cannot be read is reported below.
+        let splits = serde_json::from_value::<MethodConfig>(value["method"].clone()).is_ok_and(|m| m.demands().splits_colours);
+        if splits && value["views"]["color_space"].is_null() {
             layer::set(&mut value, "views.color_space=lab")?;
         }
         let config: Self = layer::resolve(value)?;
@@ -231,6 +234,13 @@ impl RunConfig {
         (self.views.crop.size, self.views.crop.size)
     }
 
+    /// What the published values of a linear probe depend on, before it is known how many classes there are.
+    pub fn probed(&self) -> Facts {
+        let pair = self.method.splits_views();
+        let channels = self.method.demands().nets[0].channels.len();
+        Facts { pair, shape: self.model.shape(channels), classes: 0, size: self.views.crop.size }
+    }
+
     /// The same config with every default that depends on other keys written out.
     pub fn resolved(mut self) -> Self {
         self.views = self.views.resolved();
@@ -252,8 +262,8 @@ impl RunConfig {
         self.model.problems("model", &mut out);
         self.optim.problems("optim", &mut out);
         self.schedule.problems("schedule", &mut out);
-        self.eval.knn.problems("eval.knn", &mut out);
-        self.eval.linear.problems("eval.linear", &mut out);
+        self.eval.knn.problems("eval.knn", &self.model.layers(), &mut out);
+        self.eval.linear.problems("eval.linear", &self.probed(), &mut out);
         self.eval.finetune.problems("eval.finetune", &mut out);
         self.eval.monitor.problems("eval.monitor", &mut out);
         let at_least_one = [
@@ -266,72 +276,4 @@ impl RunConfig {
         self.relations(&mut out);
         out
     }
-
-    /// Values that are fine alone and not together.
-    fn relations(&self, out: &mut Vec<String>) {
-        let (batch, splits) = (self.data.batch, self.model.bn_splits.max(1));
-        if batch > 0 && !batch.is_multiple_of(splits) {
-            out.push(format!(
-                "`data.batch` {batch} is not a multiple of `model.bn_splits` {splits}: set one of them (1 is plain batch norm, \
-                 with which MoCo leaks on one device)"
-            ));
-        }
-        if batch > 0 && batch / splits < 2 && splits > 1 {
-            out.push(format!("`model.bn_splits` {splits} leaves {} image per group of `data.batch` {batch}", batch / splits));
-        }
-        out.extend(self.data.micro_batch.and_then(|micro| shard_problem(batch, micro, splits)));
-        let split_views = self.model.split_views.unwrap_or(self.method.splits_views());
-        if split_views != self.method.splits_views() {
-            out.push(format!(
-                "`model.split_views` is {split_views}, but the method `{}` trains {}",
-                self.method.name(),
-                if split_views { "one net" } else { "two nets, each on its own channels" }
-            ));
-        }
-        if self.method.splits_views() && self.model.weights.is_some() {
-            out.push("`model.weights` holds one encoder, `method.name` = \"cmc\" trains two: leave it out".to_owned());
-        }
-        if self.method.splits_views() && self.views.color_space == ColorSpace::Rgb {
-            out.push(
-                "`method.name` = \"cmc\" needs a colour space to split: `views.color_space` = \"rgb\" is none, lab (the default) and ycbcr are"
-                    .to_owned(),
-            );
-        }
-        if self.model.name == ModelName::AlexnetHalf && !AlexNetHalf::accepts(self.views.crop.size) {
-            out.push(format!(
-                "`views.crop.size` is {}, but `model.name` = \"alexnet_half\" is made for 224: use a ResNet for smaller images",
-                self.views.crop.size
-            ));
-        }
-        if splits > 1 && !self.data.drop_last {
-            out.push("`data.drop_last` = false needs `model.bn_splits` = 1: a last batch of any size cannot be split".into());
-        }
-        if self.mixture.name == MixtureName::Unmix && batch < 2 {
-            out.push("`mixture.name` = \"unmix\" needs `data.batch` of at least 2".into());
-        }
-    }
-}
-
-/// Why micro-batches of `micro` images are not the batch, if they are not: exact accumulation needs whole SplitBN groups.
-pub fn shard_problem(batch: usize, micro: usize, splits: usize) -> Option<String> {
-    let group = batch / splits;
-    if micro == 0 {
-        return Some("`data.micro_batch` is 0, must be at least 1 (null: the whole batch at once)".into());
-    }
-    if splits == 1 && micro != batch {
-        return Some(format!(
-            "`data.micro_batch` is {micro}, but with `model.bn_splits` = 1 every image is normalised by the whole batch of {batch}: no \
-             accumulation equals it; set model.bn_splits to at least {}",
-            batch.div_ceil(micro)
-        ));
-    }
-    let whole = batch.is_multiple_of(micro) && splits.is_multiple_of(batch / micro);
-    (!whole).then(|| {
-        let fitting: Vec<String> = (1..=splits).filter(|of| splits.is_multiple_of(*of)).map(|of| (batch / of).to_string()).collect();
-        format!(
-            "`data.micro_batch` is {micro}, but a micro-batch must be whole SplitBN groups ({splits} groups of {group} images, equally many in \
-             each): use {}",
-            fitting.join(", ")
-        )
-    })
 }

@@ -1,4 +1,4 @@
-//! Semi-supervised evaluation: the whole encoder is fine-tuned with a part of the labels (semantics section 7.2; the protocol of SwAV,
+//! Semi-supervised evaluation: the whole encoder is fine-tuned with a part of the labels (the protocol of SwAV,
 //! arXiv 2006.09882, section 5.2, in the form of Un-Mix's programs).
 
 use std::ops::Range;
@@ -23,6 +23,7 @@ use crate::model::{Encoder, Frozen, Pass, Trained};
 use crate::optim::schedule::multistep;
 use crate::optim::{OptimConfig, Optimizer};
 use crate::rng::{Purpose, Stream};
+use crate::unread::Unread;
 
 /// `eval.finetune`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +90,12 @@ impl FinetuneConfig {
         require((0.0..1.0).contains(&self.momentum), "momentum", &self.momentum, "in [0, 1)");
         require(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", &self.weight_decay, "at least 0");
         require(self.crop_min_area > 0.0 && self.crop_min_area <= 1.0, "crop_min_area", &self.crop_min_area, "above 0, at most 1");
+        let default = Self::default();
+        let mut table = Unread::of(at, out);
+        let crops = !self.recipe.is_fixed();
+        table.key("crop_min_area", self.crop_min_area != default.crop_min_area, crops, "the recipe crops nothing", "leave it out");
+        let set = self.factor != default.factor;
+        table.key("factor", set, !self.milestones.is_empty(), "there are no milestones", "leave it out, or set milestones");
     }
 }
 
@@ -189,7 +196,7 @@ impl Task<'_> {
     pub fn run(&self, stop: &AtomicBool, tell: &mut dyn FnMut(&Course)) -> Result<Outcome> {
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "fine-tuning")?;
         let images = subset(self.train.as_ref(), self.config.fraction, self.seed)?;
-        let layer = self.encoder.layers() - 1;
+        let layer = self.encoder.layers().features();
         let features = widths(self.encoder, &self.how, &[layer])[0];
         let mut model = Classifier::new(self.encoder, features, labels.classes.len(), self.seed, &self.how.device);
         let sgd = || {
@@ -260,7 +267,7 @@ impl Task<'_> {
     /// Top-1 and top-5 on the test split, in percent, and how many images could not be read.
     fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64, usize)> {
         let (encoder, head) = model.frozen(self.encoder);
-        let layer = self.encoder.layers() - 1;
+        let layer = self.encoder.layers().features();
         let (mut hits, mut unlabelled) = ([0, 0], false);
         let speed = stream(&encoder, self.test.clone(), &self.how, &[layer], |rows, seen| {
             let logits = rows.into_iter().map(|rows| head.forward(rows)).next().expect("one layer");

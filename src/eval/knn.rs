@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::features::{Extraction, Speed, extract_unit};
 use super::labels::Labels;
 use crate::data::Source;
-use crate::error::{Error, Result};
-use crate::model::Frozen;
+use crate::error::Result;
+use crate::model::{Frozen, LayerName, Layers};
 
 /// `eval.knn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,39 +22,47 @@ pub struct KnnConfig {
     pub k: usize,
     /// Temperature T of a vote's weight exp(similarity / T).
     pub temperature: f64,
-    /// Layer of the features, from 1: of a ResNet 7 is the embedding, 6 what comes before, 1 to 5 the maps (AlexNet: 8, 7, 1 to 5). Pre-training
-    /// measures the last two, `unmix eval knn` this one and any others.
-    pub layer: usize,
+    /// `features`, `embedding` or a number from 1 (-1 is the last layer). Pre-training measures this one and the other of the last two,
+    /// `unmix eval knn` any.
+    pub layer: LayerName,
 }
 
 impl Default for KnnConfig {
     fn default() -> Self {
-        Self { k: 200, temperature: 0.1, layer: 7 }
+        Self { k: 200, temperature: 0.1, layer: LayerName::EMBEDDING }
     }
 }
 
 impl KnnConfig {
-    /// The published protocol that kNN of `layer` is, where `last` is the embedding, or `knn` (semantics section 7.2).
-    pub fn tag(&self, layer: usize, last: usize) -> &'static str {
+    /// The published protocol that kNN of layer `layer` (from 1) of `layers` is, or `knn`: Un-Mix's measures the embedding, lightly's the
+    /// features.
+    pub fn tag(&self, layer: usize, layers: &Layers) -> &'static str {
         let published = self.k == 200 && self.temperature == 0.1;
         match layer {
-            layer if published && layer == last => "knn-unmix",
-            layer if published && layer + 1 == last => "knn-lightly",
+            layer if published && layer == layers.embedding() => "knn-unmix",
+            layer if published && layer == layers.features() => "knn-lightly",
             _ => "knn",
         }
     }
 
-    /// One line per value out of range.
-    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+    /// The layer that is asked for and the other one of the last two, as numbers.
+    ///
+    /// # Errors
+    /// The encoder has no such layer.
+    pub fn both(&self, layers: &Layers) -> Result<[usize; 2]> {
+        let asked = self.layer.resolve(layers, "eval.knn.layer")?;
+        Ok([asked, if asked == layers.embedding() { layers.features() } else { layers.embedding() }])
+    }
+
+    /// One line per value out of range, for an encoder of these `layers`.
+    pub fn problems(&self, at: &str, layers: &Layers, out: &mut Vec<String>) {
         if self.k == 0 {
             out.push(format!("`{at}.k` is 0, must be at least 1"));
         }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             out.push(format!("`{at}.temperature` is {}, must be above 0", self.temperature));
         }
-        if !(1..=8).contains(&self.layer) {
-            out.push(format!("`{at}.layer` is {}, must be 1 to 7 (of AlexNet 1 to 8)", self.layer));
-        }
+        out.extend(self.layer.resolve(layers, &format!("{at}.layer")).err().map(|error| error.in_a_line()));
     }
 }
 
@@ -196,7 +204,7 @@ pub fn measure(
     layers: &[usize],
 ) -> Result<(Vec<Measured>, Speed)> {
     let labels = Labels::of(bank.as_ref(), queries.as_ref(), "kNN")?;
-    check_layers(layers, encoder, "eval.knn.layer")?;
+    encoder.layers().require(layers, "eval.knn.layer")?;
     let (bank, queries) = (extract_unit(encoder, bank.clone(), how, layers)?, extract_unit(encoder, queries.clone(), how, layers)?);
     let (known, truth) = (bank.known("kNN")?, labels.of_test(&queries, "kNN")?);
     let measured = layers.iter().enumerate().map(|(at, &layer)| {
@@ -215,19 +223,6 @@ pub fn measure(
     Ok((measured.collect(), Speed { broken, ..bank.speed }))
 }
 
-/// Refuses layers that the encoder does not have; `key` is where they were asked for.
-///
-/// # Errors
-/// A layer out of range.
-pub fn check_layers(layers: &[usize], encoder: &Frozen, key: &str) -> Result<()> {
-    let last = encoder.layers();
-    match layers.iter().find(|layer| !(1..=last).contains(*layer)) {
-        None => Ok(()),
-        Some(layer) => Err(Error::input(format!("`{key}` is {layer}, but this encoder has layers 1 to {last}"))
-            .hint(format!("{last} is the embedding, {} the features before the head", last - 1))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
@@ -243,7 +238,7 @@ mod tests {
         // Towards class 1 by one very near row, towards class 0 by three that are less near.
         let bank = unit(&[[0.8, 0.6], [0.8, 0.6], [0.8, 0.6], [1.0, 0.0]]);
         let votes = |temperature| {
-            let config = KnnConfig { k: 4, temperature, layer: 7 };
+            let config = KnnConfig { k: 4, temperature, ..KnnConfig::default() };
             classify(&bank, &unit(&[[1.0, 0.0]]), &[0, 0, 0, 1], 2, &config)
         };
         // exp(1 / T) would be infinite for the last three, in f64 for the last.
@@ -262,7 +257,8 @@ mod tests {
 
     #[test]
     fn published_protocols_have_names() {
-        let of = |k, temperature, layer| KnnConfig { k, temperature, layer: 7 }.tag(layer, 7);
+        let layers = Layers::new([None; 5], 1);
+        let of = |k, temperature, layer| KnnConfig { k, temperature, ..KnnConfig::default() }.tag(layer, &layers);
         assert_eq!([of(200, 0.1, 7), of(200, 0.1, 6), of(200, 0.1, 5), of(20, 0.1, 7)], ["knn-unmix", "knn-lightly", "knn", "knn"]);
     }
 

@@ -12,6 +12,7 @@ use crate::data::{Item, Job, Loader, Source, Transform, epoch_order};
 use crate::error::Result;
 use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
+use crate::unread::Unread;
 
 /// `eval.monitor`: what is measured during training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,11 @@ impl MonitorConfig {
         if self.images < 2 {
             out.push(format!("`{at}.images` is {}, must be at least 2: distances need a pair", self.images));
         }
+        let (default, watches) = (Self::default(), self.every_epochs.is_some());
+        let because = format!("`{at}.every_epochs` = null measures nothing during training");
+        let mut table = Unread::of(at, out);
+        table.key("images", self.images != default.images, watches, &because, "leave it out");
+        table.key("knn", self.knn != default.knn, watches, &because, "leave it out");
     }
 
     /// Whether the end of this epoch (counted from 1) is measured.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Frozen, state};
+use crate::model::{Frozen, Layers, state};
 
 /// Raised when a reader of an older form could misread a newer one.
 const FORMAT: u32 = 1;
@@ -93,15 +93,21 @@ pub struct Context {
     pub data: DataInfo,
     /// Size, colour space and normalisation of the images.
     pub views: Value,
+    /// The layers of the encoder.
+    pub layers: Layers,
     /// Name of the device.
     pub device: String,
 }
 
 impl Context {
-    /// A record whose name begins with `stem`; the views join the protocol.
+    /// A record whose name begins with `stem`; the views and the name of the layer join the protocol.
     pub fn record(&self, kind: &str, stem: &str, mut protocol: Value, result: Value, wall_s: f64) -> Record {
         let name = self.name(stem, &protocol);
         protocol["views"] = self.views.clone();
+        // Names are for readers: what is hashed has the number alone, as it always had.
+        if let Some(layer) = protocol["layer"].as_u64() {
+            protocol["layer_name"] = self.layers.name(layer as usize).into();
+        }
         Record {
             format: FORMAT,
             kind: kind.to_owned(),
@@ -178,7 +184,13 @@ mod tests {
 
     fn context(digest: &str, run: &str) -> Context {
         let subject = SubjectInfo { run: Some(run.into()), digest: digest.into(), ..Default::default() };
-        Context { subject, data: DataInfo::default(), views: json!({"size": 32}), device: "cpu".into() }
+        Context {
+            subject,
+            data: DataInfo::default(),
+            views: json!({"size": 32}),
+            layers: Layers::new([None; 5], 1),
+            device: "cpu".into(),
+        }
     }
 
     #[test]

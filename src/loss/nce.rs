@@ -9,28 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// Keeps the denominators above 0, as in the program.
 const EPSILON: f64 = 1e-7;
-/// Share of the old constant in each step of [`NceZ::Ema`].
-const KEPT: f64 = 0.99;
 
-/// `method.nce_z`: where the constant Z of NCE comes from.
+/// `method.nce_z`: where the constant Z of NCE comes from. No source defines another way than the first program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NceZ {
     /// The first batch of the untrained net, frozen from then on (the reference).
     #[default]
     First,
-    /// A moving average over all batches, .99 of the old value each step.
-    Ema,
-}
-
-impl NceZ {
-    /// The constant of the next step, after one that used `z` and whose batch would give `estimate`.
-    pub fn next(self, z: Tensor<1>, estimate: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
-        match self {
-            Self::First => z,
-            Self::Ema => z.mul_scalar(KEPT) + estimate().mul_scalar(1.0 - KEPT),
-        }
-    }
 }
 
 /// `Z = mean(exp(logits)) images`.

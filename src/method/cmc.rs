@@ -154,11 +154,6 @@ impl Method for Cmc {
         Frozen { parts: vec![("l", 0..1, l), ("ab", 1..3, ab)] }
     }
 
-    /// None: each net sees a part of the channels.
-    fn encoders(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn state(&self) -> StateDict {
         let mut all = state::collect(&self.nets);
         for (name, bank) in ["bank_l", "bank_ab"].into_iter().zip(&self.banks) {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::Contrast;
-use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, saved};
+use super::{At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, POSITIVE, Position, Rows, Setup, Shard, Under, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::loss::unmix::mixture_terms;
@@ -14,6 +14,7 @@ use crate::loss::{LossName, NceZ};
 use crate::memory::Bank;
 use crate::model::state::{self, StateDict};
 use crate::model::{Encoder, Frozen, Trained};
+use crate::unread::Unread;
 
 /// `method` with `name = "insdis"`, and what CMC has beyond its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,9 +28,9 @@ pub struct BankConfig {
     pub negatives: usize,
     /// Weight of the old row when an image's row in the bank is renewed.
     pub bank_momentum: f64,
-    /// Constant Z of NCE: `first` batch and frozen, or `ema`.
+    /// Constant Z of NCE: from the `first` batch of the untrained net, then frozen.
     pub nce_z: NceZ,
-    /// Leave out negatives that happen to be the image itself; the reference keeps them.
+    /// Leave out negatives that happen to be the image itself; the reference keeps them. With softmax alone.
     pub mask_self: bool,
     /// One set of K negatives for the whole batch instead of one per image: faster, and not the reference.
     pub shared_negatives: bool,
@@ -64,6 +65,14 @@ impl BankConfig {
         if self.negatives == 0 {
             out.push(format!("`{at}.negatives` is 0, must be at least 1"));
         }
+    }
+
+    /// One line per key that is set and can change nothing `under` the rest of the config.
+    pub fn unread(&self, at: &str, under: &Under, out: &mut Vec<String>) {
+        let mut table = Unread::of(at, out);
+        let softmax = self.loss == LossName::Softmax;
+        table.key("mask_self", self.mask_self, softmax, NO_MASKS, "leave it out, or use softmax");
+        table.key("clean_stats_only", self.clean_stats_only, under.unmix, NO_UNMIX, "leave it out");
     }
 
     /// What a dataset of `images` makes questionable.
@@ -175,10 +184,6 @@ impl Method for InsDis {
 
     fn encoder(&self) -> Frozen {
         Frozen::one("query", state::without_graph(self.query.clone()))
-    }
-
-    fn encoders(&self) -> &'static [&'static str] {
-        &["query"]
     }
 
     fn state(&self) -> StateDict {

@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::hide;
-use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, Target, index, saved};
+use super::{
+    At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, POSITIVE, Position, Rows, Setup, Shard, Target, Under, index,
+    saved,
+};
 use crate::error::{Error, Result};
 use crate::loss::unmix::mixture_terms;
 use crate::loss::{Criterion, LossName, NceZ};
@@ -14,6 +17,7 @@ use crate::memory::queue::QueueInit;
 use crate::model::state::{self, StateDict};
 use crate::model::{Encoder, Frozen, Pass, Trained, ema};
 use crate::rng::{Purpose, Stream};
+use crate::unread::Unread;
 
 /// `method.memory`: the queue of keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,7 +43,7 @@ pub struct MocoConfig {
     pub temperature: f64,
     /// `softmax`, or `nce` (the default of the first program of 2003.05438 unless its command line says `--softmax`).
     pub loss: LossName,
-    /// Constant Z of NCE: `first` batch and frozen, or `ema`.
+    /// Constant Z of NCE: from the `first` batch of the untrained net, then frozen.
     pub nce_z: NceZ,
     /// Momentum m of the key encoder.
     pub key_momentum: f64,
@@ -53,9 +57,10 @@ pub struct MocoConfig {
     pub replay_mixture_stats: bool,
     /// Keep the mixture's statistics out of the running ones.
     pub clean_stats_only: bool,
-    /// Leave out keys in the queue that are of the query's own image (a small dataset meets them soon); the reference keeps them.
+    /// Leave out keys in the queue that are of the query's own image (a small dataset meets them soon); the reference keeps them. With
+    /// softmax alone.
     pub mask_same_index: bool,
-    /// Let the other images' keys of this batch be negatives too.
+    /// Let the other images' keys of this batch be negatives too. With softmax alone.
     pub in_batch_negatives: bool,
 }
 
@@ -89,6 +94,21 @@ impl MocoConfig {
         if self.memory.size == 0 {
             out.push(format!("`{at}.memory.size` is 0, must be at least 1"));
         }
+    }
+
+    /// One line per key that is set and can change nothing `under` the rest of the config.
+    pub fn unread(&self, at: &str, under: &Under, out: &mut Vec<String>) {
+        let mut table = Unread::of(at, out);
+        let (default, softmax) = (Self::default(), self.loss == LossName::Softmax);
+        table.key("mask_same_index", self.mask_same_index, softmax, NO_MASKS, "leave it out, or use softmax");
+        table.key("in_batch_negatives", self.in_batch_negatives, softmax, NO_MASKS, "leave it out, or use softmax");
+        let shuffles = self.shuffle_bn != default.shuffle_bn;
+        table.key("shuffle_bn", shuffles, under.bn_groups, "`model.bn_splits` = 1 has no groups to shuffle", "leave it out");
+        table.key("clean_stats_only", self.clean_stats_only, under.unmix, NO_UNMIX, "leave it out");
+        let replays = self.replay_mixture_stats != default.replay_mixture_stats;
+        let replayed = under.unmix && self.symmetric && !self.clean_stats_only;
+        let because = "only symmetric Un-Mix with the mixture's statistics encodes it twice in the reference";
+        table.key("replay_mixture_stats", replays, replayed, because, "leave it out");
     }
 
     /// What a dataset of `images` makes questionable.
@@ -268,10 +288,6 @@ impl Method for Moco {
 
     fn encoder(&self) -> Frozen {
         Frozen::one("query", state::without_graph(self.query.clone()))
-    }
-
-    fn encoders(&self) -> &'static [&'static str] {
-        &["query", "key"]
     }
 
     fn state(&self) -> StateDict {

@@ -71,9 +71,6 @@ pub trait Method: Send {
     /// What is evaluated and exported.
     fn encoder(&self) -> Frozen;
 
-    /// The names before the dots of [`Method::state`] behind which encoders of whole images stand: what `model.weights` fills.
-    fn encoders(&self) -> &'static [&'static str];
-
     /// Everything that a resume needs, as named tensors.
     fn state(&self) -> StateDict;
 
@@ -118,6 +115,45 @@ pub enum MethodConfig {
     Cmc(BankConfig),
 }
 
+/// A net of a method, as it is saved, evaluated and exported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Net {
+    /// First part of its tensors' names in a checkpoint.
+    pub name: &'static str,
+    /// Channels of the views that it sees.
+    pub channels: Range<usize>,
+    /// Whether it learns from the loss; a moving average of another net does not.
+    pub trained: bool,
+}
+
+/// What a method asks of the rest of the config, as data, so that nothing outside this room knows a method by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demands {
+    /// Its nets; all that are trained are evaluated together.
+    pub nets: &'static [Net],
+    /// Whether its views must be in a colour space of which the channels are independent, rather than in RGB, and of coloured images.
+    pub splits_colours: bool,
+    /// Whether it compares features with drawn rows of a bank, the operation of `kernels.scores`.
+    pub scores_rows: bool,
+}
+
+/// What of the rest of the config decides whether a key of the method is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Under {
+    /// Whether the mixture is Un-Mix, with a loss of its own.
+    pub unmix: bool,
+    /// Whether the nets have several groups of batch norm.
+    pub bn_groups: bool,
+}
+
+/// Why NCE takes no masks.
+const NO_MASKS: &str = "`method.loss` = nce does not define it: its formula counts on a fixed number of negatives";
+/// Why a key of Un-Mix is not read.
+const NO_UNMIX: &str = "only `mixture.name` = unmix has a mixed batch with statistics of its own";
+
+/// One net, which sees the whole view.
+const WHOLE: Net = Net { name: "query", channels: 0..3, trained: true };
+
 impl Default for MethodConfig {
     fn default() -> Self {
         Self::Moco(MocoConfig::default())
@@ -139,14 +175,14 @@ impl MethodConfig {
     /// # Errors
     /// The state has another encoder; all differences are listed.
     pub fn frozen(&self, setup: &Setup, state: &StateDict) -> Result<Frozen> {
-        let parts = if self.splits_views() { vec![("l", 0..1), ("ab", 1..3)] } else { vec![("query", 0..3)] };
-        let load = |(name, channels): (&'static str, Range<usize>)| {
+        let load = |net: &'static Net| {
+            let (name, channels) = (net.name, net.channels.clone());
             let own = |key: &str| key.strip_prefix(name)?.strip_prefix('.').map(str::to_owned);
             let values = state.iter().filter_map(|(key, data)| Some((own(key)?, data.clone()))).collect();
             let fresh = setup.model.init(channels.len(), setup.seed, name, setup.device);
             Ok((name, channels, state::load(fresh, &values)?))
         };
-        Ok(Frozen { parts: parts.into_iter().map(load).collect::<Result<_>>()? })
+        Ok(Frozen { parts: self.demands().nets.iter().filter(|net| net.trained).map(load).collect::<Result<_>>()? })
     }
 
     /// The name in the config.
@@ -166,9 +202,27 @@ impl MethodConfig {
         }
     }
 
-    /// Whether it trains two nets, on the first and on the other two channels.
+    /// What it asks of the rest of the config.
+    pub fn demands(&self) -> Demands {
+        const KEY: Net = Net { name: "key", channels: 0..3, trained: false };
+        const HALVES: [Net; 2] =
+            [Net { name: "l", channels: 0..1, trained: true }, Net { name: "ab", channels: 1..3, trained: true }];
+        let nets: &'static [Net] = match self {
+            Self::Moco(_) => &[WHOLE, KEY],
+            Self::Insdis(_) => &[WHOLE],
+            Self::Cmc(_) => &HALVES,
+        };
+        let scores_rows = match self {
+            Self::Moco(_) => false,
+            // Shared negatives are a plain product of matrices.
+            Self::Insdis(config) | Self::Cmc(config) => !config.shared_negatives,
+        };
+        Demands { nets, splits_colours: matches!(self, Self::Cmc(_)), scores_rows }
+    }
+
+    /// Whether it trains several nets, each on channels of its own.
     pub fn splits_views(&self) -> bool {
-        matches!(self, Self::Cmc(_))
+        self.demands().nets.iter().filter(|net| net.trained).count() > 1
     }
 
     /// Rows of its largest memory, for a dataset of `images`.
@@ -184,6 +238,14 @@ impl MethodConfig {
         match self {
             Self::Moco(config) => config.problems(at, out),
             Self::Insdis(config) | Self::Cmc(config) => config.problems(at, out),
+        }
+    }
+
+    /// One line per key that is set and can change nothing `under` the rest of the config.
+    pub fn unread(&self, at: &str, under: &Under, out: &mut Vec<String>) {
+        match self {
+            Self::Moco(config) => config.unread(at, under, out),
+            Self::Insdis(config) | Self::Cmc(config) => config.unread(at, under, out),
         }
     }
 

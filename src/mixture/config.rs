@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::unread::Unread;
+
 /// Which mixture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -207,11 +209,13 @@ pub struct MixtureConfig {
     pub pairing: Pairing,
     /// unmix draws one weight and box per image instead of one per batch.
     pub per_sample_lambda: bool,
-    /// With several devices, each one draws its own unmix mixture.
+    /// With several devices, each one draws its own unmix mixture. Refused until a run can have several.
     pub per_rank: bool,
-    /// Whether both networks of a two-network method see the mixture of unmix: both or online.
+    /// Whether both networks of a two-network method see the mixture of unmix: both or online. Refused until there is BYOL, which alone has
+    /// the choice.
     pub branch: Branch,
-    /// The clean view that the mixture of unmix is compared with: view2 or view1.
+    /// The clean view that the mixture of unmix is compared with: view2 or view1. Refused until there is SimCLR, BYOL or SwAV, which have
+    /// the choice.
     pub anchor: Anchor,
 }
 
@@ -249,10 +253,7 @@ impl MixtureConfig {
         if self.name == Name::Unmix && self.partner == Some(Partner::Dataset) {
             out.push(format!("`{at}.partner` is dataset, but unmix pairs the images of the batch: use batch"));
         }
-        for (key, readers) in self.unread() {
-            let readers = readers.iter().map(|name| name.text()).collect::<Vec<_>>().join(", ");
-            out.push(format!("`{at}.{key}` is set, but the mixture `{}` does not read it (read by {readers})", self.name.text()));
-        }
+        self.unread(at, out);
     }
 
     fn ranges(&self, at: &str, out: &mut Vec<String>) {
@@ -293,29 +294,34 @@ impl MixtureConfig {
         }
     }
 
-    /// Keys that differ from their default although the named mixture does not read them, with the mixtures that do.
-    fn unread(&self) -> Vec<(&'static str, &'static [Name])> {
-        use Name::*;
+    /// Refuses keys that the named mixture does not read. A baseline, `none`, may keep the keys of the mixture that it stands beside, and so
+    /// differs from it by one key.
+    fn unread(&self, at: &str, out: &mut Vec<String>) {
         let default = Self::default();
-        let changed: [(&'static str, bool, &'static [Name]); 13] = [
-            ("global", self.global != default.global, &[Im, Global]),
-            ("region", self.region != default.region, &[Im, Region]),
-            ("cutout", self.cutout != default.cutout, &[Cutout]),
-            ("erase", self.erase != default.erase, &[Erase]),
-            ("fill", self.fill != default.fill, &[Erase]),
-            ("partner", self.partner != default.partner, &[Im, Global, Region, Unmix]),
-            ("share_views", self.share_views != default.share_views, &[Im, Global, Region, Cutout, Erase]),
-            ("prob", self.prob != default.prob, &[Unmix]),
-            ("beta", self.beta != default.beta, &[Unmix]),
-            ("pairing", self.pairing != default.pairing, &[Unmix]),
-            ("per_sample_lambda", self.per_sample_lambda, &[Unmix]),
-            ("branch", self.branch != default.branch, &[Unmix]),
-            ("anchor", self.anchor != default.anchor, &[Unmix]),
+        let mut table = Unread::of(at, out);
+        let partners = ["im", "global", "region", "unmix"];
+        let keys: [(&str, bool, &[&str]); 11] = [
+            ("global", self.global != default.global, &["im", "global"]),
+            ("region", self.region != default.region, &["im", "region"]),
+            ("cutout", self.cutout != default.cutout, &["cutout"]),
+            ("erase", self.erase != default.erase, &["erase"]),
+            ("fill", self.fill != default.fill, &["erase"]),
+            ("partner", self.partner != default.partner, &partners),
+            ("share_views", self.share_views != default.share_views, &["im", "global", "region", "cutout", "erase"]),
+            ("prob", self.prob != default.prob, &["unmix"]),
+            ("beta", self.beta != default.beta, &["unmix"]),
+            ("pairing", self.pairing != default.pairing, &["unmix"]),
+            ("per_sample_lambda", self.per_sample_lambda, &["unmix"]),
         ];
-        let unread = |(key, changed, readers): (_, bool, &'static [Name])| {
-            (changed && self.name != Name::None && !readers.contains(&self.name)).then_some((key, readers))
-        };
-        changed.into_iter().filter_map(unread).collect()
+        for (key, set, readers) in keys.into_iter().filter(|_| self.name != Name::None) {
+            table.variant(key, set, "name", self.name.text(), readers);
+        }
+        let later = [
+            ("per_rank", self.per_rank != default.per_rank, "a run has one device"),
+            ("branch", self.branch != default.branch, "only BYOL has two branches to choose from, and it is not there yet"),
+            ("anchor", self.anchor != default.anchor, "only SimCLR, BYOL and SwAV have a choice of it, and they are not there yet"),
+        ];
+        later.into_iter().for_each(|(key, set, because)| table.key(key, set, false, because, "leave it out"));
     }
 }
 
@@ -358,9 +364,14 @@ mod tests {
     #[test]
     fn keys_without_effect_are_refused_but_not_in_a_baseline() {
         let got = problems(r#"{"name": "im", "prob": 0.3}"#);
-        assert_eq!(got, ["`mixture.prob` is set, but the mixture `im` does not read it (read by unmix)"]);
+        assert_eq!(got, ["`mixture.prob` is set, but `mixture.name` = im does not read it; leave it out, or choose unmix"]);
         assert_eq!(problems(r#"{"name": "unmix", "partner": "dataset", "share_views": false}"#).len(), 2);
         assert!(problems(r#"{"name": "none", "prob": 0.3, "pairing": "permute"}"#).is_empty());
+        for dead in [r#""per_rank": false"#, r#""branch": "online""#, r#""anchor": "view1""#] {
+            for name in ["none", "unmix"] {
+                assert_eq!(problems(&format!(r#"{{"name": "{name}", {dead}}}"#)).len(), 1, "{name} {dead}");
+            }
+        }
     }
 
     #[test]

@@ -6,8 +6,10 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
+use super::layer::Layers;
 use super::layers::{Conv, Linear};
 use super::norm::{BatchNorm, Pass};
+use super::pooling::{Pool, Window};
 
 /// Channels out, kernel, stride, padding, and whether a 3x3 stride 2 max pool follows.
 const CONVS: [(usize, usize, usize, usize, bool); 5] =
@@ -16,6 +18,25 @@ const CONVS: [(usize, usize, usize, usize, bool); 5] =
 pub const HIDDEN: usize = 2048;
 /// Side of the last map, the only one that the hidden layers accept: that of inputs of about 224x224.
 const LAST_MAP: usize = 6;
+
+/// Sides to which CMC's probes take the largest values of the first maps; the fifth stays as it is.
+const PROBED: [usize; 4] = [10, 6, 5, 5];
+
+/// Everything that determines the shape of an [`AlexNetHalf`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlexNetConfig {
+    /// Channels of the input image: 1 for L, 2 for ab.
+    pub input_channels: usize,
+    /// SplitBN groups of every norm; 1 is plain batch norm.
+    pub bn_splits: usize,
+}
+
+impl AlexNetConfig {
+    /// A net with zero weights (see [`super::init`]).
+    pub fn init(&self, device: &Device) -> AlexNetHalf {
+        AlexNetHalf::new(self.input_channels, self.bn_splits, device)
+    }
+}
 
 /// The backbone: five convolutions and two linear layers, norm and ReLU after each.
 #[derive(Module, Debug)]
@@ -40,6 +61,12 @@ impl AlexNetHalf {
             .map(|width| (Linear::new(width, HIDDEN, true, device), BatchNorm::new(HIDDEN, splits, device)))
             .into();
         Self { convs, hidden }
+    }
+
+    /// 1-5 the convolutions, 6 the first hidden layer, 7 the features, which are the second, 8 the embedding.
+    pub fn layers() -> Layers {
+        let pooled = PROBED.map(|side| Some(Pool { side, window: Window::Max }));
+        Layers::new(pooled.into_iter().chain([None]), 2)
     }
 
     /// True for the side lengths of inputs that the hidden layers accept.

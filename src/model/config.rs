@@ -6,11 +6,14 @@ use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::alexnet::{self, AlexNetHalf};
-use super::encoder::{Backbone, Encoder};
+use super::alexnet::AlexNetConfig;
+use super::encoder::Encoder;
 use super::head::Head;
 use super::init;
+use super::layer::Layers;
 use super::resnet::{BlockKind, ResNetConfig, Stem};
+use super::shape::Shape;
+use crate::unread::Unread;
 
 /// The backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +29,22 @@ pub enum ModelName {
     Resnet101,
     /// Bottleneck blocks 2-2-2-2, 2048 features: what Un-Mix's SwAV program for CIFAR calls "resnet18".
     Resnet26b,
-    /// Half-width AlexNet, 2048 features, for views of 224x224; `width`, `stem` and `stem_channels` do not apply.
+    /// Half-width AlexNet, 2048 features, for views of 224x224; it does not read `width`, `stem` and `stem_channels`.
     AlexnetHalf,
+}
+
+impl ModelName {
+    /// The name as it is written in a config.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Resnet18 => "resnet18",
+            Self::Resnet34 => "resnet34",
+            Self::Resnet50 => "resnet50",
+            Self::Resnet101 => "resnet101",
+            Self::Resnet26b => "resnet26b",
+            Self::AlexnetHalf => "alexnet_half",
+        }
+    }
 }
 
 /// The projection head.
@@ -62,7 +79,7 @@ impl Default for HeadConfig {
 pub struct ModelConfig {
     /// The backbone.
     pub name: ModelName,
-    /// Factor on the planes of the four stages. The stem does not scale with it (semantics of the v1 nets): see `stem_channels`.
+    /// Factor on the planes of the four stages. The stem does not scale with it (as in the v1 programs): see `stem_channels`.
     pub width: f64,
     /// `imagenet` (7x7 stride 2, max pool), `cifar` (3x3 stride 1) or `cifar_pad`.
     pub stem: Stem,
@@ -97,35 +114,34 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// The shape of the residual net for images of `input_channels`; `None` for AlexNet.
-    pub fn resnet(&self, input_channels: usize) -> Option<ResNetConfig> {
-        let (block, layers) = match self.name {
-            ModelName::Resnet18 => (BlockKind::Basic, [2, 2, 2, 2]),
-            ModelName::Resnet34 => (BlockKind::Basic, [3, 4, 6, 3]),
-            ModelName::Resnet50 => (BlockKind::Bottleneck, [3, 4, 6, 3]),
-            ModelName::Resnet101 => (BlockKind::Bottleneck, [3, 4, 23, 3]),
-            ModelName::Resnet26b => (BlockKind::Bottleneck, [2, 2, 2, 2]),
-            ModelName::AlexnetHalf => return None,
-        };
+    /// The shape of the backbone for images of `input_channels`.
+    pub fn shape(&self, input_channels: usize) -> Shape {
+        match self.name {
+            ModelName::Resnet18 => self.resnet(BlockKind::Basic, [2, 2, 2, 2], input_channels),
+            ModelName::Resnet34 => self.resnet(BlockKind::Basic, [3, 4, 6, 3], input_channels),
+            ModelName::Resnet50 => self.resnet(BlockKind::Bottleneck, [3, 4, 6, 3], input_channels),
+            ModelName::Resnet101 => self.resnet(BlockKind::Bottleneck, [3, 4, 23, 3], input_channels),
+            ModelName::Resnet26b => self.resnet(BlockKind::Bottleneck, [2, 2, 2, 2], input_channels),
+            ModelName::AlexnetHalf => Shape::AlexNet(AlexNetConfig { input_channels, bn_splits: self.bn_splits }),
+        }
+    }
+
+    fn resnet(&self, block: BlockKind, layers: [usize; 4], input_channels: usize) -> Shape {
         let planes = [64.0, 128.0, 256.0, 512.0].map(|p| ((p * self.width).round() as usize).max(1));
-        Some(ResNetConfig {
-            block,
-            stem: self.stem,
-            input_channels,
-            stem_channels: self.stem_channels,
-            planes,
-            layers,
-            bn_splits: self.bn_splits,
-        })
+        let (stem, stem_channels, bn_splits) = (self.stem, self.stem_channels, self.bn_splits);
+        Shape::ResNet(ResNetConfig { block, stem, input_channels, stem_channels, planes, layers, bn_splits })
+    }
+
+    /// The layers of the encoder.
+    pub fn layers(&self) -> Layers {
+        self.shape(3).layers()
     }
 
     /// The encoder of images of `input_channels` with its initial weights, a pure function of the seed and `role` ("query" for the net that
     /// is trained).
     pub fn init(&self, input_channels: usize, seed: u64, role: &str, device: &Device) -> Encoder {
-        let (backbone, features) = match self.resnet(input_channels) {
-            Some(resnet) => (Backbone::ResNet(resnet.init(device)), resnet.features()),
-            None => (Backbone::AlexNet(AlexNetHalf::new(input_channels, self.bn_splits, device)), alexnet::HIDDEN),
-        };
+        let shape = self.shape(input_channels);
+        let (backbone, features) = (shape.init(device), shape.features());
         let fc = match self.head.name {
             HeadName::Linear => Head::linear(features, self.head.dim, device),
             HeadName::Mlp => Head::mlp(features, self.head.dim, device),
@@ -133,7 +149,7 @@ impl ModelConfig {
         init::randomise(Encoder { backbone, fc }, seed, role)
     }
 
-    /// One line per value out of range.
+    /// One line per value that is out of range or that the backbone does not read.
     pub fn problems(&self, at: &str, out: &mut Vec<String>) {
         if !(self.width > 0.0 && self.width <= 16.0) {
             out.push(format!("`{at}.width` is {}, must be in (0, 16]", self.width));
@@ -143,5 +159,23 @@ impl ModelConfig {
                 out.push(format!("`{at}.{key}` is 0, must be at least 1"));
             }
         }
+        self.unread(at, out);
+    }
+
+    fn unread(&self, at: &str, out: &mut Vec<String>) {
+        let (default, shape) = (Self::default(), self.shape(3));
+        let resnet = match shape {
+            Shape::ResNet(_) => true,
+            Shape::AlexNet(_) => false,
+        };
+        let because = format!("`{at}.name` = {} does not read it", self.name.text());
+        let mut table = Unread::of(at, out);
+        let keys = [
+            ("width", self.width != default.width, resnet),
+            ("stem", self.stem != default.stem, resnet),
+            ("stem_channels", self.stem_channels != default.stem_channels, resnet),
+            ("bn_splits", self.bn_splits != default.bn_splits, shape.has_batch_norm()),
+        ];
+        keys.into_iter().for_each(|(key, set, read)| table.key(key, set, read, &because, "leave it out, or choose a ResNet"));
     }
 }

@@ -3,21 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::alexnet::AlexNetHalf;
 use super::head::Head;
+use super::layer::Layers;
 use super::norm::{BatchNorm, BatchStats, Pass};
-use super::resnet::ResNet;
+use super::shape::Backbone;
 use crate::loss::unit_rows;
-
-/// What comes before the head.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one or two exist per run")]
-pub enum Backbone {
-    /// Residual net; its features are the global mean of the last map.
-    ResNet(ResNet),
-    /// Half-width AlexNet; its features are the second hidden layer.
-    AlexNet(AlexNetHalf),
-}
 
 /// An encoder. In a state dict the backbone's names have no prefix and the head is `fc`, as in torchvision.
 #[derive(Module, Debug)]
@@ -28,9 +18,7 @@ pub struct Encoder {
     pub fc: Head,
 }
 
-/// The outputs of all layers, numbered from 1: first the maps, then the rows, then the embedding.
-///
-/// ResNet: 1 after the stem, 2-5 after the stages, 6 pooled, 7 the embedding. AlexNet: 1-5 the convolutions, 6-7 hidden, 8 the embedding.
+/// The outputs of all layers in the order of [`Layers`]: first the maps, then the rows, then the embedding.
 #[derive(Debug, Clone)]
 pub struct Taps {
     /// `[n, c_i, h_i, w_i]`.
@@ -54,15 +42,7 @@ impl Encoder {
     /// # Shapes
     /// - input `[n, c, h, w]`, normalised
     pub fn taps(&self, x: Tensor<4>, pass: &mut Pass) -> Taps {
-        let (maps, rows) = match &self.backbone {
-            Backbone::ResNet(net) => {
-                let maps = net.forward(x, pass);
-                let last = maps.last().expect("a ResNet has five maps").clone();
-                let [n, c, h, w] = last.dims();
-                (maps, vec![last.reshape([n, c, h * w]).mean_dim(2).reshape([n, c])])
-            }
-            Backbone::AlexNet(net) => net.forward(x, pass),
-        };
+        let (maps, rows) = self.backbone.forward(x, pass);
         let embedding = unit_rows(self.fc.forward(rows.last().expect("every backbone has features").clone()));
         Taps { maps, rows, embedding }
     }
@@ -74,19 +54,13 @@ impl Encoder {
 
     /// Moves all running statistics by what one training forward saw.
     pub fn absorb(&mut self, stats: &[BatchStats]) {
-        let norms: Vec<&mut BatchNorm> = match &mut self.backbone {
-            Backbone::ResNet(net) => net.norms(),
-            Backbone::AlexNet(net) => net.norms(),
-        };
+        let norms: Vec<&mut BatchNorm> = self.backbone.norms();
         assert_eq!(norms.len(), stats.len(), "the statistics come from another net");
         norms.into_iter().zip(stats).for_each(|(norm, stats)| norm.absorb(stats));
     }
 
-    /// Number of layers, the embedding being the last.
-    pub fn layers(&self) -> usize {
-        match &self.backbone {
-            Backbone::ResNet(_) => 7,
-            Backbone::AlexNet(_) => 8,
-        }
+    /// Its layers, the embedding being the last.
+    pub fn layers(&self) -> Layers {
+        self.backbone.layers()
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::encoder::{Encoder, Taps};
+use super::layer::Layers;
 use super::norm::Pass;
 use super::pooling;
 use crate::loss::unit_rows;
@@ -64,8 +65,8 @@ impl Frozen {
         self.parts.iter().map(|(.., encoder)| super::state::parameters(encoder)).sum()
     }
 
-    /// Number of the embedding's layer; the one before it are the features.
-    pub fn layers(&self) -> usize {
-        self.parts.first().map_or(0, |(.., encoder)| encoder.layers())
+    /// The layers, which all nets have in common.
+    pub fn layers(&self) -> Layers {
+        self.parts.first().expect("at least one net was trained").2.layers()
     }
 }

@@ -1,8 +1,9 @@
-//! Rows of any layer, as linear probes read them (semantics section 7.1; arXiv 1906.05849 and 2003.05438v1 probe every layer).
+//! Rows of any layer, as linear probes read them (arXiv 1906.05849 and 2003.05438v1 probe every layer).
 
 use burn::tensor::Tensor;
 
-use super::encoder::{Backbone, Encoder, Taps};
+use super::encoder::{Encoder, Taps};
+use super::layer::Layer;
 
 /// How the windows of an adaptive pooling become one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,10 +14,14 @@ pub enum Window {
     Max,
 }
 
-/// Sides to which the maps of a ResNet are averaged; its fifth map stays as it is.
-const RESNET: [usize; 4] = [8, 6, 4, 3];
-/// Sides to which the largest values of AlexNet's maps are taken; its fifth map stays as it is.
-const ALEXNET: [usize; 4] = [10, 6, 5, 5];
+/// How the map of a layer is pooled before a probe reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Side of the pooled map.
+    pub side: usize,
+    /// Mean or maximum.
+    pub window: Window,
+}
 
 /// Layer `layer` (from 1) of a forward of `encoder`, one row per image: maps pooled and flattened, rows as they are, the last one the embedding.
 ///
@@ -26,22 +31,13 @@ const ALEXNET: [usize; 4] = [10, 6, 5, 5];
 /// # Panics
 /// The encoder has no such layer.
 pub fn rows(encoder: &Encoder, taps: &Taps, layer: usize) -> Tensor<2> {
-    let (sides, window) = match encoder.backbone {
-        Backbone::ResNet(_) => (RESNET, Window::Mean),
-        Backbone::AlexNet(_) => (ALEXNET, Window::Max),
-    };
-    let index = layer.checked_sub(1).expect("layers count from 1");
-    if let Some(map) = taps.maps.get(index) {
-        let map = map.clone();
-        return match sides.get(index) {
-            Some(&side) => adaptive(map, side, window).flatten(1, 3),
-            None => map.flatten(1, 3),
-        };
-    }
-    match taps.rows.get(index - taps.maps.len()) {
-        Some(rows) => rows.clone(),
-        None if layer == encoder.layers() => taps.embedding.clone(),
-        None => panic!("the encoder has layers 1 to {}, not {layer}", encoder.layers()),
+    let layers = encoder.layers();
+    match layers.get(layer) {
+        Some(Layer::Map(Some(pool))) => adaptive(taps.maps[layer - 1].clone(), pool.side, pool.window).flatten(1, 3),
+        Some(Layer::Map(None)) => taps.maps[layer - 1].clone().flatten(1, 3),
+        Some(Layer::Rows) => taps.rows[layer - 1 - taps.maps.len()].clone(),
+        Some(Layer::Embedding) => taps.embedding.clone(),
+        None => panic!("the encoder has layers 1 to {}, not {layer}", layers.count()),
     }
 }
 

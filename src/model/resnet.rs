@@ -6,8 +6,10 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
+use super::layer::Layers;
 use super::layers::Conv;
 use super::norm::{BatchNorm, Pass};
+use super::pooling::{Pool, Window};
 
 /// The residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,25 @@ impl ResNetConfig {
     /// Width of the pooled features.
     pub fn features(&self) -> usize {
         self.planes[3] * self.block.expansion()
+    }
+
+    /// What torchvision calls the net, whatever its stem and width, where it has one.
+    pub fn torchvision(&self) -> Option<&'static str> {
+        match (self.block, self.layers) {
+            (BlockKind::Basic, [2, 2, 2, 2]) => Some("resnet18"),
+            (BlockKind::Basic, [3, 4, 6, 3]) => Some("resnet34"),
+            (BlockKind::Bottleneck, [3, 4, 6, 3]) => Some("resnet50"),
+            (BlockKind::Bottleneck, [3, 4, 23, 3]) => Some("resnet101"),
+            (BlockKind::Basic | BlockKind::Bottleneck, _) => None,
+        }
+    }
+
+    /// What timm calls the net, whatever its stem and width, where it has one.
+    pub fn timm(&self) -> Option<&'static str> {
+        match (self.block, self.layers) {
+            (BlockKind::Bottleneck, [2, 2, 2, 2]) => Some("resnet26"),
+            _ => self.torchvision(),
+        }
     }
 
     /// A net with zero convolutions (see [`super::init`]).
@@ -154,6 +175,9 @@ impl Block {
     }
 }
 
+/// Sides to which CMC's probes average the first maps; the fifth stays as it is.
+const PROBED: [usize; 4] = [8, 6, 4, 3];
+
 /// The backbone: stem and four stages.
 #[derive(Module, Debug)]
 pub struct ResNet {
@@ -167,6 +191,12 @@ pub struct ResNet {
 }
 
 impl ResNet {
+    /// 1 after the stem, 2-5 after the stages, 6 the features, pooled, 7 the embedding.
+    pub fn layers() -> Layers {
+        let pooled = PROBED.map(|side| Some(Pool { side, window: Window::Mean }));
+        Layers::new(pooled.into_iter().chain([None]), 1)
+    }
+
     /// The maps after the stem (and its pool) and after each of the four stages.
     ///
     /// # Shapes

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::Role;
 use crate::model::state::{AnyTensor, NamedGradients, Parameter, StateDict, Trained};
+use crate::unread::Unread;
 
 pub use schedule::ScheduleConfig;
 pub use sgd::Sgd;
@@ -64,6 +65,8 @@ impl OptimConfig {
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             out.push(format!("`{at}.weight_decay` is {}, must not be negative", self.weight_decay));
         }
+        let (because, decays) = (format!("`{at}.weight_decay` is 0"), self.weight_decay != 0.0);
+        Unread::of(at, out).key("no_decay", !self.no_decay.is_empty(), decays, &because, "leave it out");
         if let Some(norm) = self.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
             out.push(format!("`{at}.clip_norm` is {norm}, must be above 0"));
         }

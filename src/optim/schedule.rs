@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::unread::Unread;
+
 /// How the rate changes after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,21 +136,36 @@ impl ScheduleConfig {
                 &format!("at most the {epochs} epochs"),
             );
         }
-        self.without_effect(at, out);
+        self.unread(at, out);
     }
 
-    fn without_effect(&self, at: &str, out: &mut Vec<String>) {
-        let (cosine, warms_up) = (self.kind == Kind::Cosine, self.warmup_epochs > 0.0);
-        let idle = [
-            ("milestones", self.kind != Kind::Multistep && !self.milestones.is_empty(), "only kind = multistep reads it"),
-            ("milestones_at", self.kind != Kind::Multistep && !self.milestones_at.is_empty(), "only kind = multistep reads it"),
-            ("final_lr", !cosine && self.final_lr != 0.0, "only kind = cosine reads it"),
-            ("per_step", !cosine && self.per_step, "only kind = cosine reads it"),
-            ("epoch_base", self.epoch_base != 0 && (!cosine || self.is_per_step()), "only a cosine per epoch reads it"),
-            ("warmup_start", self.warmup_start.is_some() && !warms_up, "warmup_epochs is 0"),
-        ];
-        out.extend(idle.iter().filter(|(_, set, _)| *set).map(|(key, _, why)| format!("`{at}.{key}` is set, but {why}")));
-        if cosine && warms_up && !self.is_per_step() {
+    fn unread(&self, at: &str, out: &mut Vec<String>) {
+        let default = Self::default();
+        let (steps, cosine, warms_up) = (self.kind == Kind::Multistep, self.kind == Kind::Cosine, self.warmup_epochs > 0.0);
+        let kind = match self.kind {
+            Kind::Constant => "constant",
+            Kind::Multistep => "multistep",
+            Kind::Cosine => "cosine",
+        };
+        let mut table = Unread::of(at, out);
+        table.variant("milestones", !self.milestones.is_empty(), "kind", kind, &["multistep"]);
+        table.variant("milestones_at", !self.milestones_at.is_empty(), "kind", kind, &["multistep"]);
+        table.variant("factor", self.factor != default.factor, "kind", kind, &["multistep"]);
+        table.variant("final_lr", self.final_lr != default.final_lr, "kind", kind, &["cosine"]);
+        table.variant("per_step", self.per_step, "kind", kind, &["cosine"]);
+        let milestones = !(self.milestones.is_empty() && self.milestones_at.is_empty());
+        table.key("factor", steps && self.factor != default.factor, milestones, "there are no milestones", "set `milestones_at`");
+        let per_epoch = cosine && !self.is_per_step();
+        table.key(
+            "epoch_base",
+            self.epoch_base != default.epoch_base,
+            per_epoch,
+            "only a cosine per epoch reads it",
+            "leave it out",
+        );
+        let because = format!("`{at}.warmup_epochs` is 0");
+        table.key("warmup_start", self.warmup_start.is_some(), warms_up, &because, "leave it out, or set both");
+        if per_epoch && warms_up {
             out.push(format!("`{at}.warmup_epochs` with a cosine needs `{at}.per_step` = true"));
         }
     }

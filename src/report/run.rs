@@ -113,8 +113,12 @@ impl Run {
         }
     }
 
-    /// Number of layers of the encoder, the embedding being the last, where the model is known.
+    /// Number of layers of the encoder, the embedding being the last: as the run wrote it down when it started. Runs of versions that did
+    /// not are of two families.
     pub fn layers(&self) -> Option<u64> {
+        if let Some(layers) = self.key("/run/layers").as_array() {
+            return Some(layers.len() as u64);
+        }
         match self.word("/model/name") {
             "alexnet_half" => Some(8),
             name if name.starts_with("resnet") => Some(7),
@@ -182,6 +186,18 @@ mod tests {
         let names = |paths: &[&str]| shortest_names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(names(&["/runs/a/moco", "/runs/b/moco", "/runs/b/cmc"]), ["a/moco", "b/moco", "cmc"]);
         assert_eq!(names(&["/"]), ["/"]);
+    }
+
+    #[test]
+    fn layers_are_those_that_the_run_wrote_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = |config: &str| {
+            fs::write(dir.path().join("config.json"), config).unwrap();
+            read_all(&[dir.path().into()]).unwrap().0[0].layers()
+        };
+        assert_eq!(layers(r#"{"model": {"name": "vit"}, "run": {"layers": ["rows", "features", "embedding"]}}"#), Some(3));
+        assert_eq!(layers(r#"{"model": {"name": "resnet18"}, "run": {"version": "0.1.0"}}"#), Some(7), "an older run");
+        assert_eq!(layers(r#"{"model": {"name": "vit"}}"#), None);
     }
 
     #[test]

@@ -100,9 +100,7 @@ pub fn knn(
     how: &Extraction,
     config: &KnnConfig,
 ) -> Result<Knn> {
-    let (features, embedding) = (encoder.layers() - 1, encoder.layers());
-    let other = if config.layer == embedding { features } else { embedding };
-    let (measured, _) = measure(encoder, (bank, queries), how, config, &[config.layer, other])?;
+    let (measured, _) = measure(encoder, (bank, queries), how, config, &config.both(&encoder.layers())?)?;
     let [main, other] = &measured[..] else { unreachable!("two layers were measured") };
     Ok(Knn {
         k: main.k,

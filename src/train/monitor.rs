@@ -61,7 +61,7 @@ impl Session {
         self.sinks.on(&Event::Knn {
             epoch: run.state.epoch,
             step: run.state.step,
-            protocol: self.config.eval.knn.tag(knn.layer, encoder.layers()).to_owned(),
+            protocol: self.config.eval.knn.tag(knn.layer, &encoder.layers()).to_owned(),
             k: knn.k as u64,
             top1: knn.top1 / 100.0,
             best: best.top1 / 100.0,

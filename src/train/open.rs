@@ -120,6 +120,7 @@ fn write_config(dir: &RunDir, config: &RunConfig, device: &Opened) -> Result<()>
     value["run"] = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "device": device.info,
+        "layers": config.model.layers(),
         "kernels": device.info.kernels.all(),
         "command": std::env::args().collect::<Vec<_>>(),
     });

@@ -9,7 +9,7 @@ use super::jobs::Length;
 use super::meter::{Meter, Totals};
 use super::run::{Running, Session};
 use crate::error::{Error, Result};
-use crate::method::{Method, Setup};
+use crate::method::{Method, Net, Setup};
 use crate::optim::Optimizer;
 
 impl Session {
@@ -21,7 +21,7 @@ impl Session {
         let state = match checkpoint {
             None => {
                 if let Some(path) = &config.model.weights {
-                    let message = start_from(method.as_mut(), path)?;
+                    let message = start_from(method.as_mut(), config.method.demands().nets, path)?;
                     self.sinks.on(&Event::Warning { message })?;
                 }
                 State::start(config.method.name())
@@ -84,15 +84,14 @@ impl Session {
 ///
 /// # Errors
 /// A damaged file, or weights of another model.
-fn start_from(method: &mut dyn Method, path: &Path) -> Result<String> {
+fn start_from(method: &mut dyn Method, nets: &[Net], path: &Path) -> Result<String> {
     let mut state = method.state();
-    let encoders = method.encoders();
-    let first = encoders.first().expect("a config with two nets per image has no `model.weights`");
+    let first = nets.first().expect("every method has a net").name;
     let own = state.iter().filter_map(|(name, data)| Some((name.strip_prefix(first)?.strip_prefix('.')?.to_owned(), data.clone())));
     let (values, report) = crate::model::weights::read(path, &own.collect(), false)?;
     for (name, data) in values {
-        for encoder in encoders {
-            if let Some(slot) = state.get_mut(&format!("{encoder}.{name}")) {
+        for net in nets {
+            if let Some(slot) = state.get_mut(&format!("{}.{name}", net.name)) {
                 *slot = data.clone();
             }
         }

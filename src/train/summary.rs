@@ -15,7 +15,7 @@ pub struct Knn {
     pub top1: f64,
     /// Share of images whose class is among the first five, in percent.
     pub top5: f64,
-    /// The same on the other of the layers 6 and 7, top-1 in percent.
+    /// The same on the other of the last two layers, features and embedding, top-1 in percent.
     pub other_layer: usize,
     /// Top-1 there.
     pub other_top1: f64,

@@ -15,7 +15,7 @@ pub fn check(dir: &Path, device: &Device, tally: &mut Tally) {
         tally.case(case.name(), || {
             let unsigned = |values: Vec<i64>| -> Vec<u32> { values.into_iter().map(|v| v as u32).collect() };
             let (labels, truth) = (unsigned(case.input_integers("labels")), unsigned(case.input_integers("truth")));
-            let config = KnnConfig { k: case.number("k") as usize, temperature: case.number("T"), layer: 7 };
+            let config = KnnConfig { k: case.number("k") as usize, temperature: case.number("T"), ..KnnConfig::default() };
             let classes = case.number("classes") as usize;
             let got = classify(&case.input("bank", device), &case.input("query", device), &labels, classes, &config);
 

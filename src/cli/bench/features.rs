@@ -36,7 +36,7 @@ impl FeaturesBench {
         }
         self.subject.refuse_out("leave it away: what is measured is printed")?;
         let subject = self.subject.open(&[])?;
-        let (how, layers) = (subject.extraction(), [subject.encoder.layers() - 1]);
+        let (how, layers) = (subject.extraction(), [subject.encoder.layers().features()]);
         let n = how.batch.min(subject.train.len());
         let items = (0..n as u32).map(|index| Item { index, streams: vec![Stream::new(0, Purpose::Probe, &[])] }).collect();
         let jobs = std::iter::once(Job { items, payload: () });

@@ -13,7 +13,7 @@ use crate::eval::linear::config::Facts;
 use crate::eval::linear::feed::{order, shuffled};
 use crate::eval::linear::probe::Probe;
 use crate::eval::linear::{LinearConfig, Plan, Protocol};
-use crate::model::ModelName;
+use crate::model::ModelConfig;
 use crate::rng::{Purpose, Stream};
 
 /// A whole linear probe on features that are already computed: random ones around one centre per class.
@@ -55,7 +55,7 @@ impl ProbeBench {
             return Err(Error::input(format!("--lr is {:?}, must be above 0", self.lr)));
         }
         let device = device::open(&self.device)?.device;
-        let plan = self.plan();
+        let plan = self.plan()?;
         let labels: Vec<u32> = (0..self.images).map(|i| (i % self.classes) as u32).collect();
         let rows = Tensor::<2>::from_data(TensorData::new(self.rows(&labels), [self.images, self.features]), &device);
         let mut probe = Probe::init(self.features, self.classes, 6, &plan, 1, &device);
@@ -92,8 +92,8 @@ impl ProbeBench {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn plan(&self) -> Plan {
-        let facts = Facts { pair: false, model: ModelName::Resnet18, width: 1.0, layers: 7, classes: self.classes, size: 224 };
+    fn plan(&self) -> Result<Plan> {
+        let facts = Facts { pair: false, shape: ModelConfig::default().shape(3), classes: self.classes, size: 224 };
         LinearConfig { protocol: Some(self.protocol), lr: self.lr.clone(), epochs: self.epochs, ..LinearConfig::default() }
             .plan(&facts)
     }

@@ -8,7 +8,7 @@ use super::subject::{Subject, SubjectArgs};
 use super::{flatness, knn, map};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::model::ModelName;
+use crate::model::LayerName;
 use crate::train::checkpoint::step_of;
 
 /// What a report wants of every run.
@@ -37,7 +37,7 @@ fn missing(folder: &Path, step: u64, config: &RunConfig) -> Vec<&'static str> {
     let records = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
     let records: Vec<Value> =
         records.filter_map(|path| std::fs::read(path).ok()).filter_map(|text| serde_json::from_slice(&text).ok()).collect();
-    let last = if config.model.name == ModelName::AlexnetHalf { 8 } else { 7 };
+    let layers = config.model.layers();
     let knn = &config.eval.knn;
     let has = |kind: &str, layer: usize| {
         records.iter().any(|record| {
@@ -49,8 +49,8 @@ fn missing(folder: &Path, step: u64, config: &RunConfig) -> Vec<&'static str> {
         })
     };
     let made = |kind: &str| match kind {
-        "knn" => knn::default_layers(knn.layer, last, last).into_iter().all(|layer| has(kind, layer)),
-        _ => has(kind, last - 1),
+        "knn" => knn.both(&layers).is_ok_and(|both| both.into_iter().all(|layer| has(kind, layer))),
+        _ => has(kind, layers.features()),
     };
     WANTED.into_iter().filter(|kind| !made(kind)).collect()
 }
@@ -58,11 +58,11 @@ fn missing(folder: &Path, step: u64, config: &RunConfig) -> Vec<&'static str> {
 fn make(subject: &Subject, kind: &str) -> Result<()> {
     match kind {
         "knn" => {
-            let layers = knn::default_layers(subject.config.eval.knn.layer, subject.last_layer, subject.encoder.layers());
+            let layers = knn::default_layers(&subject.config.eval.knn, subject.last_layer, &subject.encoder.layers())?;
             let (records, ..) = knn::measured(subject, &layers)?;
             records.iter().try_for_each(|record| record.write(&subject.out).map(drop))
         }
         "flatness" => flatness::measure(subject)?.0.write(&subject.out).map(drop),
-        _ => map::draw(subject, subject.encoder.layers() - 1, crate::eval::map::IMAGES).map(drop),
+        _ => map::draw(subject, LayerName::FEATURES, crate::eval::map::IMAGES).map(drop),
     }
 }

@@ -11,18 +11,17 @@ use super::subject::SubjectArgs;
 use crate::cli;
 use crate::error::Result;
 use crate::eval::features::{Speed, extract};
-use crate::eval::knn::check_layers;
-use crate::model::StateDict;
 use crate::model::tensors::write_tensors;
+use crate::model::{LayerName, StateDict};
 
 /// `unmix eval features`.
 #[derive(Debug, Args)]
 pub struct WriteFeatures {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// The layer, from 1. By default the features before the head.
-    #[arg(long)]
-    layer: Option<usize>,
+    /// The layer: features, embedding, or a number from 1 (-1 is the last).
+    #[arg(long, default_value_t = LayerName::FEATURES, allow_negative_numbers = true)]
+    layer: LayerName,
     /// The safetensors file to write: `train.features`, `train.labels`, `test.features`, `test.labels`, all f32, rows in the order of the
     /// data, not normalised. A label of -1 stands for none.
     #[arg(long, value_name = "FILE")]
@@ -34,10 +33,10 @@ impl WriteFeatures {
     pub fn run(&self) -> Result<ExitCode> {
         self.subject.refuse_out("name the file to write with --features FILE")?;
         let subject = self.subject.open(&[])?;
-        let layer = self.layer.unwrap_or(subject.encoder.layers() - 1);
-        check_layers(&[layer], &subject.encoder, "layer")?;
+        let layers = subject.encoder.layers();
+        let layer = self.layer.resolve(&layers, "layer")?;
         subject.check_head(&[layer], "layer")?;
-        let (mut tensors, mut shapes) = (StateDict::new(), json!({"layer": layer}));
+        let (mut tensors, mut shapes) = (StateDict::new(), json!({"layer": layer, "layer_name": layers.name(layer)}));
         for (split, source) in [("train", &subject.train), ("test", &subject.test)] {
             let mut found = extract(&subject.encoder, source.clone(), &subject.extraction(), &[layer])?;
             let labels: Vec<f32> = found.labels.iter().map(|label| label.map_or(-1.0, |label| label as f32)).collect();
@@ -56,7 +55,7 @@ impl WriteFeatures {
             return Ok(ExitCode::SUCCESS);
         }
         let [train, test] = ["train", "test"].map(|split| &shapes[split]["shape"]);
-        cli::print(&format!("layer {layer}: training {train}, test {test} in {}", self.features.display()));
+        cli::print(&format!("layer {}: training {train}, test {test} in {}", layers.shown(layer), self.features.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

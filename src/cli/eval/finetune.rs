@@ -29,7 +29,7 @@ impl Finetune {
         let share = self.labels.as_deref().map(share).transpose()?;
         let settings: Vec<String> = share.map(|share| format!("eval.finetune.fraction={share}")).into_iter().collect();
         // Batches are too small for groups.
-        let subject = self.subject.forced("model.bn_splits=1").open(&settings)?;
+        let subject = self.subject.with_plain_norms().open(&settings)?;
         let config = subject.config.eval.finetune.clone();
         let task = Task {
             encoder: &subject.encoder,

@@ -42,7 +42,7 @@ impl MeasureFlatness {
 /// The flatness of the features before the head over the test split (figure 3 of arXiv 2003.05438).
 pub fn measure(subject: &Subject) -> Result<(Record, Flatness)> {
     let started = Instant::now();
-    let layer = subject.encoder.layers() - 1;
+    let layer = subject.encoder.layers().features();
     let mut meter = FlatnessMeter::default();
     let speed = stream(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer], |rows, _| {
         rows.iter().for_each(|rows| meter.add(rows));

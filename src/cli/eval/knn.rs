@@ -12,15 +12,17 @@ use crate::error::{Error, Result};
 use crate::eval::features::Speed;
 use crate::eval::knn::{KnnConfig, Measured, measure};
 use crate::eval::record::Record;
+use crate::model::{LayerName, Layers};
 
 /// `unmix eval knn`.
 #[derive(Debug, Args)]
 pub struct Knn {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Layers, from 1, separated by commas. By default that of `eval.knn.layer` and the other one of the last two.
-    #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
-    layer: Vec<usize>,
+    /// Layers, separated by commas: features, embedding, or numbers from 1 (-1 is the last). By default that of `eval.knn.layer` and the
+    /// other one of the last two.
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', allow_negative_numbers = true)]
+    layer: Vec<LayerName>,
     /// Neighbours that vote (`eval.knn.k`).
     #[arg(long)]
     k: Option<usize>,
@@ -35,9 +37,11 @@ impl Knn {
         let k = self.k.map(|k| format!("eval.knn.k={k}"));
         let temperature = self.temperature.map(|t| format!("eval.knn.temperature={t}"));
         let subject = self.subject.open(&k.into_iter().chain(temperature).collect::<Vec<_>>())?;
-        let (config, last) = (&subject.config.eval.knn, subject.last_layer);
-        let layers =
-            if self.layer.is_empty() { default_layers(config.layer, last, subject.encoder.layers()) } else { self.layer.clone() };
+        let (config, names) = (&subject.config.eval.knn, subject.encoder.layers());
+        let layers = match &self.layer[..] {
+            [] => default_layers(config, subject.last_layer, &names)?,
+            asked => LayerName::resolve_all(asked, &names, "eval.knn.layer")?,
+        };
         let (records, measured, speed) = measured(&subject, &layers)?;
         for record in &records {
             record.write(&subject.out)?;
@@ -49,7 +53,7 @@ impl Knn {
             cli::print(&format!(
                 "weighted kNN ({}, layer {}, k {}, T {}): top-1 {:.2} %, top-5 {:.2} %",
                 record.protocol["tag"].as_str().unwrap_or_default(),
-                one.layer,
+                names.shown(one.layer),
                 one.k,
                 config.temperature,
                 one.top1,
@@ -80,23 +84,24 @@ impl Knn {
 }
 
 /// The configured layer and the other one of the last two; of weights without head the features alone.
-pub fn default_layers(configured: usize, last: usize, layers: usize) -> Vec<usize> {
-    if last < layers {
-        return vec![configured.min(last)];
-    }
-    vec![configured, if configured == layers { layers - 1 } else { layers }]
+///
+/// # Errors
+/// The encoder has no such layer.
+pub fn default_layers(config: &KnnConfig, last: usize, layers: &Layers) -> Result<Vec<usize>> {
+    let both = config.both(layers)?;
+    Ok(if last < layers.embedding() { vec![both[0].min(last)] } else { both.to_vec() })
 }
 
 /// kNN of some layers, as records.
 pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Vec<Measured>, Speed)> {
     let started = Instant::now();
-    let (config, last) = (&subject.config.eval.knn, subject.encoder.layers());
+    let (config, names) = (&subject.config.eval.knn, subject.encoder.layers());
     subject.check_head(layers, "eval.knn.layer")?;
     let sources = (&subject.train, &subject.test);
     let (measured, speed) = measure(&subject.encoder, sources, &subject.extraction(), config, layers)?;
     subject.tell_broken(speed.broken);
     let record = |one: &Measured| {
-        let tag = config.tag(one.layer, last);
+        let tag = config.tag(one.layer, &names);
         let protocol = json!({
             "tag": tag, "layer": one.layer, "k": one.k, "temperature": config.temperature,
             "similarity": "cosine", "bank": "training split without augmentation",

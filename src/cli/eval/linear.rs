@@ -8,19 +8,21 @@ use serde_json::{Value, json};
 use super::progress::Progress;
 use super::subject::{Subject, SubjectArgs};
 use crate::cli;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::linear::config::Facts;
 use crate::eval::linear::saved::Saved;
 use crate::eval::linear::{Course, Outcome, Plan, Protocol, Task};
 use crate::eval::record::Record;
+use crate::model::LayerName;
 
 /// `unmix eval linear`.
 #[derive(Debug, Args)]
 pub struct Linear {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Layers to probe, from 1, separated by commas, or `all`; all in one pass. By default the features before the head.
-    #[arg(long, value_name = "LAYERS")]
+    /// Layers to probe, separated by commas, or `all`; all in one pass: features, embedding, or numbers from 1 (-1 is the last). By default
+    /// the features before the head.
+    #[arg(long, value_name = "LAYERS", allow_hyphen_values = true)]
     layer: Option<String>,
     /// The published recipe: cmc (linear-v1), moco, cifar or htdt.
     #[arg(long, value_enum)]
@@ -43,7 +45,7 @@ impl Linear {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
         let subject = self.subject.open(&self.settings()?)?;
-        let plan = self.plan(&subject);
+        let plan = self.plan(&subject)?;
         let head: Vec<usize> = plan.layers.clone();
         subject.check_head(&head, "eval.linear.layer")?;
         let whole = json!({"plan": plan, "seed": subject.config.seed});
@@ -87,7 +89,7 @@ impl Linear {
         let mut out = Vec::new();
         match self.layer.as_deref() {
             None | Some("all") => {}
-            Some(layers) => out.push(format!("eval.linear.layer=[{layers}]")),
+            Some(names) => out.push(format!("eval.linear.layer={}", json!(layers(names)?))),
         }
         let protocol = self.protocol.map(|protocol| json!(protocol).as_str().unwrap_or_default().to_owned());
         out.extend(protocol.map(|name| format!("eval.linear.protocol={name}")));
@@ -99,23 +101,23 @@ impl Linear {
         Ok(out)
     }
 
-    fn plan(&self, subject: &Subject) -> Plan {
+    fn plan(&self, subject: &Subject) -> Result<Plan> {
         let config = &subject.config;
-        let layers = subject.encoder.layers();
-        let facts = Facts {
-            pair: subject.encoder.parts.len() > 1,
-            model: config.model.name,
-            width: config.model.width,
-            layers,
-            classes: subject.train.classes().len(),
-            size: config.views.crop.size,
-        };
-        let mut plan = config.eval.linear.plan(&facts);
+        let facts = Facts { classes: subject.train.classes().len(), ..config.probed() };
+        let mut plan = config.eval.linear.plan(&facts)?;
         if self.layer.as_deref() == Some("all") {
             plan.layers = (1..=subject.last_layer).collect();
         }
-        plan
+        Ok(plan)
     }
+}
+
+/// The layers of a flag, separated by commas.
+fn layers(names: &str) -> Result<Vec<LayerName>> {
+    let layer = |name: &str| {
+        name.parse().map_err(|fact: String| Error::input(format!("--layer: {fact}")).hint("for example --layer 2,features"))
+    };
+    names.split(',').map(layer).collect()
 }
 
 /// One record per layer. Of several rates the one with the highest last accuracy is the result, and the record says so.
@@ -149,6 +151,14 @@ fn records(subject: &Subject, plan: &Plan, outcome: &Outcome) -> Vec<Record> {
     plan.layers.iter().map(|&layer| of_layer(layer)).collect()
 }
 
+/// The layer of a record, with its name if it has one of its own.
+fn shown(protocol: &Value) -> String {
+    match protocol["layer_name"].as_str() {
+        Some(name @ ("features" | "embedding")) => format!("{} ({name})", protocol["layer"]),
+        _ => protocol["layer"].to_string(),
+    }
+}
+
 fn text(records: &[Record], outcome: &Outcome, subject: &Subject) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let mut out = String::new();
@@ -156,7 +166,7 @@ fn text(records: &[Record], outcome: &Outcome, subject: &Subject) -> String {
         out += &format!(
             "{} layer {} (lr {}{}, {} epochs): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}\n",
             protocol["tag"].as_str().unwrap_or_default(),
-            protocol["layer"],
+            shown(protocol),
             result["lr"],
             match result["rates"].as_array().map_or(0, Vec::len) {
                 0 | 1 => String::new(),

@@ -11,20 +11,20 @@ use crate::cli;
 use crate::data::source::Picked;
 use crate::error::{Error, Result};
 use crate::eval::features::extract_unit;
-use crate::eval::knn::check_layers;
 use crate::eval::map;
 use crate::eval::measures::Rows;
 use crate::eval::record::Record;
 use crate::files;
+use crate::model::LayerName;
 
 /// `unmix eval map`.
 #[derive(Debug, Args)]
 pub struct DrawMap {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// The layer, from 1. By default the features before the head.
-    #[arg(long)]
-    layer: Option<usize>,
+    /// The layer: features, embedding, or a number from 1 (-1 is the last).
+    #[arg(long, default_value_t = LayerName::FEATURES, allow_negative_numbers = true)]
+    layer: LayerName,
     /// Most images on the map, evenly over the classes.
     #[arg(long, default_value_t = map::IMAGES)]
     images: usize,
@@ -37,7 +37,7 @@ impl DrawMap {
             return Err(Error::input("--images is 0: there is nothing to put on the map"));
         }
         let subject = self.subject.open(&[])?;
-        let record = draw(&subject, self.layer.unwrap_or(subject.encoder.layers() - 1), self.images)?;
+        let record = draw(&subject, self.layer, self.images)?;
         if self.subject.json {
             cli::print_json(&json!({"results": [record]}))?;
         } else {
@@ -53,9 +53,9 @@ impl DrawMap {
 }
 
 /// Where test images lie by their unit rows of a layer. Writes the record and its thumbnails.
-pub fn draw(subject: &Subject, layer: usize, images: usize) -> Result<Record> {
+pub fn draw(subject: &Subject, layer: LayerName, images: usize) -> Result<Record> {
     let started = Instant::now();
-    check_layers(&[layer], &subject.encoder, "layer")?;
+    let layer = layer.resolve(&subject.encoder.layers(), "layer")?;
     subject.check_head(&[layer], "layer")?;
     let labels: Vec<Option<u32>> = (0..subject.test.len()).map(|index| subject.test.label(index)).collect();
     let chosen = map::choose(&labels, images);

@@ -43,6 +43,9 @@ pub struct SubjectArgs {
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
+    /// Plain batch norm in the place of groups.
+    #[arg(skip)]
+    plain_norms: bool,
 }
 
 /// An encoder ready to be evaluated.
@@ -69,7 +72,17 @@ impl SubjectArgs {
     /// A run on its own data, with its own settings.
     pub fn of_run(run: &Path, device: Option<&str>) -> Self {
         let device = device.map(str::to_owned);
-        Self { run: Some(run.to_owned()), weights: None, config: None, data: None, set: Vec::new(), device, out: None, json: false }
+        Self {
+            run: Some(run.to_owned()),
+            weights: None,
+            config: None,
+            data: None,
+            set: Vec::new(),
+            device,
+            out: None,
+            json: false,
+            plain_norms: false,
+        }
     }
 
     /// Refuses `--out` where nothing is written there.
@@ -83,11 +96,9 @@ impl SubjectArgs {
         }
     }
 
-    /// The same with a setting that the command line cannot override.
-    pub fn forced(&self, setting: &str) -> Self {
-        let mut args = self.clone();
-        args.set.push(setting.to_owned());
-        args
+    /// The same with plain batch norm, whatever the config says, for batches that are too small for groups.
+    pub fn with_plain_norms(&self) -> Self {
+        Self { plain_norms: true, ..self.clone() }
     }
 
     /// Opens everything. `settings` come before those of the command line.
@@ -117,7 +128,7 @@ impl SubjectArgs {
         let views = json!({
             "size": resolved.crop.size, "color_space": resolved.color_space, "mean": resolved.mean, "std": resolved.std,
         });
-        let context = Context { subject, data, views, device: opened.info.name.clone() };
+        let context = Context { subject, data, views, layers: encoder.layers(), device: opened.info.name.clone() };
         Ok(Subject { config, opened, encoder, last_layer, train, test, context, out: self.out() })
     }
 
@@ -142,7 +153,11 @@ impl SubjectArgs {
         for setting in settings {
             layer::set(&mut value, setting)?;
         }
-        let config = RunConfig::from_value(value)?;
+        let mut config = RunConfig::from_value(value)?;
+        if self.plain_norms {
+            // Set after the check: keys about groups, which pre-training had, say nothing here.
+            config.model.bn_splits = 1;
+        }
         Ok((config, own))
     }
 
@@ -176,7 +191,7 @@ impl Subject {
     /// # Errors
     /// The embedding of a file without head.
     pub fn check_head(&self, layers: &[usize], key: &str) -> Result<()> {
-        match layers.iter().find(|&&layer| layer > self.last_layer && layer <= self.encoder.layers()) {
+        match layers.iter().find(|&&layer| layer > self.last_layer && layer <= self.encoder.layers().embedding()) {
             None => Ok(()),
             Some(layer) => Err(Error::input(format!("`{key}` is {layer}, the embedding, but the weights have no head that fits"))
                 .hint(format!("{} is the layer before the head", self.last_layer))),
@@ -200,7 +215,7 @@ fn of_run(run: &Path, config: &RunConfig, own: &RunConfig, opened: &Opened) -> R
         seed: Some(own.seed),
         digest: String::new(),
     };
-    let layers = encoder.layers();
+    let layers = encoder.layers().embedding();
     Ok((encoder, layers, info))
 }
 
@@ -210,15 +225,15 @@ fn of_weights(file: &Path, config: &RunConfig, opened: &Opened) -> Result<(Froze
     }
     let fresh = config.model.init(3, config.seed, "query", &opened.device);
     let (encoder, report) = weights::load_into(fresh, file, false)?;
-    let layers = encoder.layers();
+    let layers = encoder.layers().embedding();
     let info = SubjectInfo { weights: Some(file.display().to_string()), model: model(config), ..SubjectInfo::default() };
     Ok((Frozen::one("weights", encoder), layers - usize::from(report.head.is_some()), info))
 }
 
 /// `resnet18`, or with a width `resnet18 x0.125`.
 fn model(config: &RunConfig) -> String {
-    let name = json!(config.model.name).as_str().unwrap_or_default().to_owned();
-    if config.model.width == 1.0 { name } else { format!("{name} x{}", config.model.width) }
+    let name = config.model.name.text();
+    if config.model.width == 1.0 { name.to_owned() } else { format!("{name} x{}", config.model.width) }
 }
 
 /// The config that a file of `unmix export` or `unmix import` describes.

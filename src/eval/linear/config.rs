@@ -4,11 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::RecipeName;
-use crate::model::ModelName;
+use crate::error::Result;
+use crate::model::{LayerName, Shape};
 use crate::optim::ScheduleConfig;
 use crate::optim::schedule::Kind;
+use crate::unread::Unread;
 
-/// A published recipe of linear evaluation (semantics section 7.1).
+/// A published recipe of linear evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -64,8 +66,8 @@ pub enum Decay {
 pub struct LinearConfig {
     /// cmc, moco, cifar or htdt. Left out: cmc for CMC, cifar for views of up to 64 pixels, else moco.
     pub protocol: Option<Protocol>,
-    /// Layers to probe, from 1, all in one pass. Left out: the features before the head (6 of a ResNet, 7 of AlexNet).
-    pub layer: Vec<usize>,
+    /// Layers to probe, all in one pass: `features`, `embedding` or numbers from 1 (-1 is the last). Left out: the features.
+    pub layer: Vec<LayerName>,
     /// Learning rates to train side by side. Left out: the protocol's one.
     pub lr: Vec<f64>,
     /// Length in epochs.
@@ -109,16 +111,12 @@ pub struct NormConfig {
 }
 
 /// What a protocol's values depend on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Facts {
     /// Whether the encoder is a pair of nets (CMC).
     pub pair: bool,
-    /// Its backbone.
-    pub model: ModelName,
-    /// Its width.
-    pub width: f64,
-    /// Its number of layers.
-    pub layers: usize,
+    /// The backbone of each.
+    pub shape: Shape,
     /// Classes of the data.
     pub classes: usize,
     /// Side of the views in pixels.
@@ -172,7 +170,7 @@ impl Plan {
     pub fn of(protocol: Protocol, facts: &Facts) -> Self {
         let base = Self {
             tag: protocol.tag().to_owned(),
-            layers: vec![facts.layers - 1],
+            layers: vec![facts.shape.layers().features()],
             lr: vec![30.0],
             epochs: 100,
             batch: 256,
@@ -219,13 +217,12 @@ impl Plan {
     }
 
     fn rate_of_v1(facts: &Facts) -> f64 {
-        match (facts.pair, facts.model) {
-            (_, ModelName::AlexnetHalf) => 0.1,
+        match &facts.shape {
+            Shape::AlexNet(_) => 0.1,
             // v3 is the pair of double width.
-            (true, _) if facts.width >= 2.0 => 50.0,
-            (true, _) => 30.0,
-            (false, _) if facts.classes >= IMAGENET => 30.0,
-            (false, _) => 10.0,
+            Shape::ResNet(net) if facts.pair && net.planes[0] >= 128 => 50.0,
+            Shape::ResNet(_) if facts.pair || facts.classes >= IMAGENET => 30.0,
+            Shape::ResNet(_) => 10.0,
         }
     }
 
@@ -249,18 +246,32 @@ impl Plan {
 
     /// True where the training images have no augmentation, so that their features can be computed once.
     pub fn is_fixed(&self) -> bool {
-        matches!(self.recipe, RecipeName::Center | RecipeName::Resize)
+        self.recipe.is_fixed()
     }
 }
 
 impl LinearConfig {
-    /// The protocol with this config's values over it.
-    pub fn plan(&self, facts: &Facts) -> Plan {
-        let protocol = self.protocol.unwrap_or(match facts {
+    /// The protocol that is asked for, or else the usual one for such an encoder.
+    pub fn protocol(&self, facts: &Facts) -> Protocol {
+        self.protocol.unwrap_or(match facts {
             Facts { pair: true, .. } => Protocol::Cmc,
             Facts { size: ..=64, .. } => Protocol::Cifar,
             _ => Protocol::Moco,
-        });
+        })
+    }
+
+    /// The numbers of the layers to probe; of none the features'.
+    fn layers(&self, facts: &Facts, key: &str) -> Result<Vec<usize>> {
+        let layers = facts.shape.layers();
+        if self.layer.is_empty() { Ok(vec![layers.features()]) } else { LayerName::resolve_all(&self.layer, &layers, key) }
+    }
+
+    /// The protocol with this config's values over it.
+    ///
+    /// # Errors
+    /// A layer that the encoder does not have, or one named twice.
+    pub fn plan(&self, facts: &Facts) -> Result<Plan> {
+        let protocol = self.protocol(facts);
         let published = Plan::of(protocol, facts);
         let schedule = self.schedule.unwrap_or(published.schedule);
         // The v1 program's optional cosine ends at .1 of the rate after three of its steps.
@@ -270,10 +281,10 @@ impl LinearConfig {
         };
         let list = |own: &Vec<f64>, other: &Vec<f64>| if own.is_empty() { other.clone() } else { own.clone() };
         let recipe = self.recipe.unwrap_or(published.recipe);
-        let fixed = matches!(recipe, RecipeName::Center | RecipeName::Resize);
+        let fixed = recipe.is_fixed();
         let mut plan = Plan {
             tag: published.tag.clone(),
-            layers: if self.layer.is_empty() { published.layers.clone() } else { self.layer.clone() },
+            layers: self.layers(facts, "eval.linear.layer")?,
             lr: list(&self.lr, &published.lr),
             epochs: self.epochs.unwrap_or(published.epochs),
             batch: self.batch.unwrap_or(published.batch),
@@ -295,11 +306,12 @@ impl LinearConfig {
         if !same {
             plan.tag += "-modified";
         }
-        plan
+        Ok(plan)
     }
 
-    /// One line per value out of range.
-    pub fn problems(&self, at: &str, out: &mut Vec<String>) {
+    /// One line per value out of range, for an encoder with these facts.
+    pub fn problems(&self, at: &str, facts: &Facts, out: &mut Vec<String>) {
+        out.extend(self.layers(facts, &format!("{at}.layer")).err().map(|error| error.in_a_line()));
         let mut require = |valid: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
             if !valid {
                 out.push(format!("`{at}.{key}` is {value:?}, must be {rule}"));
@@ -307,8 +319,6 @@ impl LinearConfig {
         };
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let unit = |x: &f64| (0.0..1.0).contains(x);
-        require(self.layer.iter().all(|layer| (1..=8).contains(layer)), "layer", &self.layer, "1 to 7 (of AlexNet 1 to 8)");
-        require(distinct(&self.layer), "layer", &self.layer, "without repetition");
         require(self.lr.iter().all(|&lr| positive(lr)), "lr", &self.lr, "above 0");
         require(self.epochs != Some(0), "epochs", &0, "at least 1");
         require(self.batch != Some(0), "batch", &0, "at least 1");
@@ -321,73 +331,115 @@ impl LinearConfig {
         require(self.crop_min_area.is_none_or(|x| x > 0.0 && x <= 1.0), "crop_min_area", &self.crop_min_area, "above 0, at most 1");
         let valid = self.norm.is_none_or(|norm| norm.std.iter().all(|&x| positive(x)) && norm.mean.iter().all(|x| x.is_finite()));
         require(valid, "norm", &self.norm, "finite, with a standard deviation above 0");
+        self.unread(at, facts, out);
     }
-}
 
-fn distinct(layers: &[usize]) -> bool {
-    layers.iter().enumerate().all(|(at, layer)| !layers[..at].contains(layer))
+    /// Refuses keys that the optimizer, the schedule or the augmentation does not read, whether they are the protocol's or set as well.
+    fn unread(&self, at: &str, facts: &Facts, out: &mut Vec<String>) {
+        let published = Plan::of(self.protocol(facts), facts);
+        let (schedule, recipe) = (self.schedule.unwrap_or(published.schedule), self.recipe.unwrap_or(published.recipe));
+        let sgd = self.optimizer.unwrap_or(published.optimizer) == Optimizer::Sgd;
+        let multistep = schedule == Decay::Multistep;
+        // The first version's optional cosine ends where its steps would have.
+        let derived = schedule == Decay::Cosine && self.protocol(facts) == Protocol::Cmc && self.final_lr.is_none();
+        let ends = matches!(schedule, Decay::Cosine | Decay::Exponential);
+        let keys = [
+            ("momentum", self.momentum.is_some_and(|x| x != published.momentum), sgd, "the optimizer is adam"),
+            ("betas", self.betas.is_some_and(|x| x != published.betas), !sgd, "the optimizer is sgd"),
+            (
+                "milestones",
+                self.milestones.as_ref().is_some_and(|x| *x != published.milestones),
+                multistep,
+                "the schedule has no steps",
+            ),
+            ("factor", self.factor.is_some_and(|x| x != published.factor), multistep || derived, "the schedule has no steps"),
+            ("final_lr", self.final_lr.is_some_and(|x| x != published.final_lr), ends, "the schedule has no last rate"),
+            (
+                "crop_min_area",
+                self.crop_min_area.is_some_and(|x| x != 1.0),
+                !recipe.is_fixed(),
+                "the recipe crops nothing at random",
+            ),
+            (
+                "cache_mib",
+                self.cache_mib.is_some_and(|x| x != published.cache_mib),
+                recipe.is_fixed(),
+                "augmented features are not kept",
+            ),
+        ];
+        let mut table = Unread::of(at, out);
+        keys.into_iter().for_each(|(key, set, read, because)| table.key(key, set, read, because, "leave it out"));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RESNET: Facts = Facts { pair: false, model: ModelName::Resnet50, width: 1.0, layers: 7, classes: 100, size: 224 };
+    use crate::model::{ModelConfig, ModelName};
+
+    fn resnet() -> Facts {
+        let model = ModelConfig { name: ModelName::Resnet50, ..ModelConfig::default() };
+        Facts { pair: false, shape: model.shape(3), classes: 100, size: 224 }
+    }
 
     fn plan(json: &str, facts: &Facts) -> Plan {
-        serde_json::from_str::<LinearConfig>(json).unwrap().plan(facts)
+        serde_json::from_str::<LinearConfig>(json).unwrap().plan(facts).unwrap()
     }
 
     #[test]
     fn the_rates_of_the_first_version_depend_on_net_and_data() {
         let rate = |facts: Facts| plan(r#"{"protocol": "cmc"}"#, &facts).lr[0];
-        assert_eq!(rate(RESNET), 10.0);
-        assert_eq!(rate(Facts { classes: 1000, ..RESNET }), 30.0);
-        let pair = Facts { pair: true, ..RESNET };
-        assert_eq!((rate(pair), rate(Facts { width: 2.0, ..pair })), (30.0, 50.0));
-        assert_eq!(rate(Facts { model: ModelName::AlexnetHalf, layers: 8, ..pair }), 0.1);
-        let crop = |classes| plan(r#"{"protocol": "cmc"}"#, &Facts { classes, ..RESNET }).crop_min_area;
+        assert_eq!(rate(resnet()), 10.0);
+        assert_eq!(rate(Facts { classes: 1000, ..resnet() }), 30.0);
+        let pair = || Facts { pair: true, ..resnet() };
+        let shape = |model: ModelConfig| Facts { shape: model.shape(1), ..pair() };
+        let wide = shape(ModelConfig { width: 2.0, ..ModelConfig::default() });
+        assert_eq!((rate(pair()), rate(wide)), (30.0, 50.0));
+        assert_eq!(rate(shape(ModelConfig { name: ModelName::AlexnetHalf, ..ModelConfig::default() })), 0.1);
+        let crop = |classes| plan(r#"{"protocol": "cmc"}"#, &Facts { classes, ..resnet() }).crop_min_area;
         assert_eq!((crop(100), crop(1000)), (0.2, 0.08));
         let recipe = |facts| plan(r#"{"protocol": "cmc"}"#, &facts).recipe;
-        assert_eq!((recipe(RESNET), recipe(pair)), (RecipeName::MocoV1, RecipeName::Cmc));
+        assert_eq!((recipe(resnet()), recipe(pair())), (RecipeName::MocoV1, RecipeName::Cmc));
     }
 
     #[test]
     fn the_protocol_follows_from_method_and_size() {
-        assert_eq!(plan("{}", &RESNET).tag, "linear-moco");
-        assert_eq!(plan("{}", &Facts { size: 32, ..RESNET }).tag, "linear-swav-cifar");
-        assert_eq!(plan("{}", &Facts { size: 32, pair: true, ..RESNET }).tag, "linear-v1");
+        assert_eq!(plan("{}", &resnet()).tag, "linear-moco");
+        assert_eq!(plan("{}", &Facts { size: 32, ..resnet() }).tag, "linear-swav-cifar");
+        assert_eq!(plan("{}", &Facts { size: 32, pair: true, ..resnet() }).tag, "linear-v1");
     }
 
     #[test]
     fn a_changed_value_changes_the_name() {
-        assert_eq!(plan(r#"{"protocol": "moco", "layer": [1, 6], "epochs": 100}"#, &RESNET).tag, "linear-moco");
-        assert_eq!(plan(r#"{"protocol": "moco", "lr": [10]}"#, &RESNET).tag, "linear-moco-modified");
-        assert_eq!(plan(r#"{"protocol": "moco", "recipe": "center"}"#, &RESNET).tag, "linear-moco-modified");
+        assert_eq!(plan(r#"{"protocol": "moco", "layer": [1, 6], "epochs": 100}"#, &resnet()).tag, "linear-moco");
+        assert_eq!(plan(r#"{"protocol": "moco", "lr": [10]}"#, &resnet()).tag, "linear-moco-modified");
+        assert_eq!(plan(r#"{"protocol": "moco", "recipe": "center"}"#, &resnet()).tag, "linear-moco-modified");
     }
 
     #[test]
     fn rates_fall_as_published() {
-        let shares = |json: &str, epochs: [u64; 4]| epochs.map(|epoch| plan(json, &RESNET).share(epoch));
+        let shares = |json: &str, epochs: [u64; 4]| epochs.map(|epoch| plan(json, &resnet()).share(epoch));
         let close = |a: [f64; 4], b: [f64; 4]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?}");
         close(shares(r#"{"protocol": "cmc"}"#, [29, 30, 40, 59]), [1.0, 0.2, 0.04, 0.008]);
         close(shares(r#"{"protocol": "moco"}"#, [59, 60, 80, 99]), [1.0, 0.1, 0.01, 0.01]);
         close(shares(r#"{"protocol": "cifar"}"#, [0, 50, 100, 0]), [1.0, 0.5, 0.0, 1.0]);
         close(shares(r#"{"protocol": "htdt"}"#, [0, 499, 0, 499]), [1.0, 1e-4, 1.0, 1e-4]);
-        let cosine = plan(r#"{"protocol": "cmc", "schedule": "cosine"}"#, &RESNET);
+        let cosine = plan(r#"{"protocol": "cmc", "schedule": "cosine"}"#, &resnet());
         assert!((cosine.final_lr - 0.0008).abs() < 1e-15);
-        assert!((plan(r#"{"protocol": "cmc", "schedule": "cosine", "factor": 0.1}"#, &RESNET).final_lr - 1e-4).abs() < 1e-15);
+        assert!((plan(r#"{"protocol": "cmc", "schedule": "cosine", "factor": 0.1}"#, &resnet()).final_lr - 1e-4).abs() < 1e-15);
     }
 
     #[test]
     fn values_out_of_range_are_named() {
         let config: LinearConfig = serde_json::from_str(
-            r#"{"layer": [0, 9, 9], "lr": [0], "epochs": 0, "batch": 0, "momentum": 1, "weight_decay": -1, "betas": [1, 0],
+            r#"{"layer": [0], "lr": [0], "epochs": 0, "batch": 0, "momentum": 1, "weight_decay": -1, "betas": [1, 0],
                 "milestones": [3, 1], "factor": 0, "final_lr": -1, "crop_min_area": 0, "norm": {"mean": [0, 0, 0], "std": [0, 1, 1]}}"#,
         )
         .unwrap();
         let mut out = Vec::new();
-        config.problems("eval.linear", &mut out);
-        assert_eq!(out.len(), 13, "{out:#?}");
+        config.problems("eval.linear", &resnet(), &mut out);
+        // Twelve values, and two keys that the protocol's SGD and steps do not read.
+        assert_eq!(out.len(), 14, "{out:#?}");
     }
 }

@@ -18,7 +18,6 @@ use self::feed::Feed;
 use self::probe::{Hits, Probe};
 use self::saved::Saved;
 use super::features::{Extraction, widths};
-use super::knn::check_layers;
 use super::labels::Labels;
 use crate::augment::Recipe;
 use crate::colour::Normalization;
@@ -130,7 +129,7 @@ impl Task<'_> {
     pub fn run(&self, stop: &AtomicBool, tell: &mut dyn FnMut(&[Course])) -> Result<Outcome> {
         let started = Instant::now();
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "a linear probe")?;
-        check_layers(&self.plan.layers, self.encoder, "eval.linear.layer")?;
+        self.encoder.layers().require(&self.plan.layers, "eval.linear.layer")?;
         let widths = widths(self.encoder, &self.how, &self.plan.layers);
         let mut running = self.start(&widths, labels.classes.len())?;
         let how = Extraction { norm: self.norm(), ..self.how.clone() };

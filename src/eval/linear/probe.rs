@@ -219,11 +219,11 @@ impl Trained {
 mod tests {
     use super::*;
     use crate::eval::linear::config::{Facts, LinearConfig};
-    use crate::model::ModelName;
+    use crate::model::ModelConfig;
 
     fn plan(json: &str) -> Plan {
-        let facts = Facts { pair: false, model: ModelName::Resnet18, width: 1.0, layers: 7, classes: 3, size: 32 };
-        serde_json::from_str::<LinearConfig>(json).unwrap().plan(&facts)
+        let facts = Facts { pair: false, shape: ModelConfig::default().shape(3), classes: 3, size: 32 };
+        serde_json::from_str::<LinearConfig>(json).unwrap().plan(&facts).unwrap()
     }
 
     fn rows<const N: usize>(values: [[f32; 2]; N]) -> Tensor<2> {

@@ -6,9 +6,11 @@ use crate::data::synthetic::{Synthetic, SyntheticConfig};
 use crate::data::{LoaderOptions, Split};
 use crate::eval::linear::config::Facts;
 use crate::kernel::KernelPath;
-use crate::model::{ModelConfig, ModelName};
+use crate::model::ModelConfig;
 
-const FACTS: Facts = Facts { pair: false, model: ModelName::Resnet18, width: 0.125, layers: 7, classes: 10, size: 16 };
+fn facts() -> Facts {
+    Facts { pair: false, shape: ModelConfig { width: 0.125, ..ModelConfig::default() }.shape(3), classes: 10, size: 16 }
+}
 
 fn views() -> ViewsConfig {
     serde_json::from_value(json!({"recipe": "cifar_moco", "crop": {"size": 16}})).unwrap()
@@ -35,7 +37,7 @@ fn task<'a>(encoder: &'a Frozen, plan: &str, state: &std::path::Path, workers: u
         encoder,
         train: Arc::new(Synthetic::new(&config, Split::Train, 1)),
         test: Arc::new(Synthetic::new(&config, Split::Test, 1)),
-        plan: serde_json::from_str::<LinearConfig>(plan).unwrap().plan(&FACTS),
+        plan: serde_json::from_str::<LinearConfig>(plan).unwrap().plan(&facts()).unwrap(),
         how,
         seed: 3,
         state: state.to_owned(),
@@ -142,7 +144,7 @@ fn a_converged_probe_is_that_of_scikit_learn() {
         let plan = serde_json::from_value::<LinearConfig>(json!({
             "protocol": "htdt", "lr": [0.1], "epochs": 3000, "weight_decay": 0.01
         }));
-        let plan = plan.unwrap().plan(&FACTS);
+        let plan = plan.unwrap().plan(&facts()).unwrap();
         let (bank, known) = (rows(&format!("{name}.bank")), tensor(&labels(&format!("{name}.labels"))));
         let mut probe = Probe::init(bank.dims()[1], classes, 6, &plan, 1, &device);
         for epoch in 0..plan.epochs {

@@ -83,7 +83,7 @@ fn protocols(records: &[(&Run, &Record)]) -> Html {
     for entry in records {
         let mut protocol = entry.1.value["protocol"].clone();
         if let Some(table) = protocol.as_object_mut() {
-            table.shift_remove("layer");
+            ["layer", "layer_name"].iter().for_each(|key| drop(table.shift_remove(*key)));
         }
         match distinct.iter_mut().find(|(known, _)| *known == protocol) {
             Some((_, entries)) => entries.push(entry),

@@ -137,7 +137,7 @@ impl Record {
     fn settings_hash(&self) -> u16 {
         let mut protocol = self.value["protocol"].clone();
         if let Some(table) = protocol.as_object_mut() {
-            ["layer", "seed", "views"].iter().for_each(|key| drop(table.shift_remove(*key)));
+            ["layer", "layer_name", "seed", "views"].iter().for_each(|key| drop(table.shift_remove(*key)));
         }
         let hash = protocol.to_string().bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
         (hash >> 16) as u16 ^ hash as u16
