@@ -1,4 +1,4 @@
-//! The only source of randomness: counter-based streams drawn on the host (semantics section 1.2).
+//! The only source of randomness: counter-based streams drawn on the host (docs/ARCHITECTURE.md, "Boundaries").
 //!
 //! A stream is a pure function of `(seed, purpose, path)`. Nothing depends on the number of workers or on what was drawn
 //! elsewhere, so a resume needs only the position (epoch, step). The generator is Philox4x32-10 (Salmon et al., "Parallel
@@ -117,7 +117,7 @@ impl Stream {
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 
-    /// True with probability `p`: the gate `u <= p` of semantics section 1.4, closed for p = 0.
+    /// True with probability `p`: the gate `u <= p` in front of an attempt of the first program of arXiv 2003.05438, here closed for p = 0.
     pub fn gate(&mut self, p: f64) -> bool {
         let u = self.uniform();
         p > 0.0 && u <= p

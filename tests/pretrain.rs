@@ -52,7 +52,7 @@ fn a_run_folder_holds_everything() {
     let state = json(&run.join("checkpoint/state.json"));
     assert_eq!(state["step"], summary["steps"]);
     let tensors = Tensors::read(&run.join("checkpoint/tensors.safetensors"));
-    for name in ["query.conv1.weight", "key.layer4.1.bn2.running_var", "query.fc.bias", "queue", "velocity.conv1.weight"] {
+    for name in ["query.conv1.weight", "key.layer4.1.bn2.running_var", "query.fc.bias", "queue", "optim.v.conv1.weight"] {
         assert!(tensors.floats.contains_key(name), "no {name} in the checkpoint");
     }
     assert!(tensors.floats.values().all(|(_, values)| values.iter().all(|v| v.is_finite())));
@@ -180,6 +180,49 @@ fn a_non_finite_loss_stops_before_the_update() {
     let failed: u64 = said.split("at step ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
     assert_eq!(json(&run.join("checkpoint/state.json"))["step"].as_u64().unwrap() + 1, failed);
     assert_eq!(events(&run, "end")[0]["outcome"], "failed");
+}
+
+/// A batch in micro-batches is the batch: the same losses to rounding, with Un-Mix in both directions. What cannot be is refused with the reason.
+#[test]
+fn micro_batches_are_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let common = ["--quiet", "--set", "eval.enabled=false", "--set", "mixture.name=unmix", "--set", "method.symmetric=true"];
+    let losses = |out: &str, more: &[&str]| -> Vec<f64> {
+        let steps = ["--out", out, "--set", "schedule.steps=3", "--set", "log.every_steps=1", "--set", "optim.lr=0.001"];
+        succeed(pretrain(dir.path(), &steps).args(common).args(more));
+        events(&dir.path().join(out), "step").iter().map(|step| step["loss"].as_f64().unwrap()).collect()
+    };
+    let whole = losses("whole", &[]);
+    let config = json(&dir.path().join("whole/config.json"));
+    let (batch, splits) = (config["data"]["batch"].as_u64().unwrap(), config["model"]["bn_splits"].as_u64().unwrap());
+    assert!(splits > 1, "{config}");
+    let micro = format!("data.micro_batch={}", batch / splits);
+    let parts = losses("parts", &["--set", &micro]);
+    assert_eq!(whole.len(), 3);
+    for (whole, parts) in whole.iter().zip(&parts) {
+        // Roundings of a mean in another order, after up to two updates at a small rate.
+        assert!((whole - parts).abs() <= 1e-4 * whole, "{parts}, at once {whole}");
+    }
+    refuse(pretrain(dir.path(), &[]).args(["--set", "data.micro_batch=3"]), "whole SplitBN groups", "schema");
+    let plain = ["--set", "model.bn_splits=1", "--set", &micro];
+    refuse(pretrain(dir.path(), &[]).args(plain), "no accumulation equals it", "schema");
+}
+
+/// A limit far below the gradient's norm makes the update small; the norm that is logged is that before.
+#[test]
+fn clipping_bounds_the_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let norms = |out: &str, limit: &str| -> Vec<f64> {
+        let args = ["--out", out, "--quiet", "--set", "schedule.steps=2", "--set", "eval.enabled=false", "--set", limit];
+        succeed(pretrain(dir.path(), &args).args(["--set", "log.every_steps=1", "--set", "optim.weight_decay=0"]));
+        events(&dir.path().join(out), "step").iter().map(|step| step["gradient_norm"].as_f64().unwrap()).collect()
+    };
+    let [free, clipped] = [norms("free", "optim.clip_norm=null"), norms("clipped", "optim.clip_norm=1e-9")];
+    assert!(free[0] > 1e-3 && free[0] == clipped[0] && free[1] != clipped[1], "{free:?}, {clipped:?}");
+    let [start, moved] = ["clipped", "free"].map(|run| Tensors::read(&dir.path().join(run).join("checkpoint/tensors.safetensors")));
+    let [small, large] =
+        [&start, &moved].map(|state| state.floats["optim.v.conv1.weight"].1.iter().map(|v| v.abs()).fold(0.0, f32::max));
+    assert!(small <= 2e-9 && large > 1e-6, "{small:e}, {large:e}");
 }
 
 /// `config show` prints what a run would see, and every shipped config is valid.

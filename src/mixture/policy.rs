@@ -27,7 +27,8 @@ pub struct Context {
 pub struct Extra {
     /// Its index in the dataset.
     pub index: u32,
-    /// Key of its own fresh augmentation without the view: epoch, owner's index, then (0 global | 1 region, attempt) once or twice.
+    /// Stream key of the partner's augmentation: the epoch, the index of the image that asked for it, then which attempt asked (0 global | 1 region,
+    /// number), once or twice. The view is appended later.
     pub path: Vec<u64>,
     /// The only view whose plan reads it; its image in other views may hold anything. `None`: every view reads it.
     pub view: Option<u32>,

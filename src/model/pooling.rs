@@ -23,7 +23,8 @@ pub struct Pool {
     pub window: Window,
 }
 
-/// Layer `layer` (from 1) of a forward of `encoder`, one row per image: maps pooled and flattened, rows as they are, the last one the embedding.
+/// The output of layer `layer` (from 1) of a forward of `encoder` as one row per image. Maps are pooled and flattened; hidden layers and the
+/// embedding are rows already.
 ///
 /// # Shapes
 /// - output `[n, c side side]` for maps, `[n, f]` and `[n, d]` for the others

@@ -15,9 +15,11 @@ use crate::train::summary::{Best, Knn};
 
 const TENSORS: &str = "tensors.safetensors";
 const STATE: &str = "state.json";
-/// How often a checkpoint is read that is away for a moment, or is replaced while it is read, and the time between.
+/// Attempts while a writer is swapping the folder.
 const AWAY: usize = 5;
+/// Attempts while a writer keeps replacing the folder under the reader.
 const REPLACED: usize = 50;
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Raised when a reader of an older form could misread a newer one. 2: the optimizer's tensors are named `optim.SLOT.PARAMETER`.
 const FORMAT: u32 = 2;

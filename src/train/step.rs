@@ -270,14 +270,33 @@ impl Read {
     /// # Errors
     /// A number that is not finite, by its name; `step` is the step it belongs to, from 1.
     pub fn refuse_non_finite(&self, step: u64) -> Result<()> {
-        let own = [("loss", self.loss), ("gradient norm", self.gradient_norm)];
-        let named = self.parts.iter().map(|(name, value)| (name.as_str(), *value));
-        // The parts tell more than their sum.
-        match named.chain(own).find(|(_, value)| !value.is_finite()) {
+        let parts = self.parts.iter().map(|(name, value)| (name.as_str(), *value));
+        let all = [("loss", self.loss)].into_iter().chain(parts).chain([("gradient norm", self.gradient_norm)]);
+        match all.into_iter().find(|(_, value)| !value.is_finite()) {
             None => Ok(()),
             Some((name, value)) => Err(Error::run(format!("`{name}` is {value} at step {step}; the weights were not updated")).hint(
                 "the last checkpoint is intact: resume from it with a lower optim.lr, a limit for the gradient (optim.clip_norm) or a higher method.temperature",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_not_finite_is_named_with_its_step() {
+        let fine = Read { loss: 1.0, gradient_norm: 2.0, signals: Vec::new(), parts: vec![("clean".to_owned(), 1.0)] };
+        fine.refuse_non_finite(7).unwrap();
+        let refused = |read: Read| read.refuse_non_finite(7).unwrap_err().to_string();
+        assert!(refused(Read { loss: f64::NAN, ..fine.clone() }).contains("`loss` is NaN at step 7; the weights were not updated"));
+        assert!(refused(Read { gradient_norm: f64::INFINITY, ..fine.clone() }).contains("`gradient norm` is inf at step 7"));
+        assert!(refused(Read { parts: vec![("mix".to_owned(), f64::NEG_INFINITY)], ..fine }).contains("`mix` is -inf"));
+    }
+
+    #[test]
+    fn a_permutation_is_undone() {
+        assert_eq!(undone(&[2, 0, 3, 1]), [1, 3, 0, 2]);
     }
 }

@@ -60,6 +60,11 @@ pub struct Step {
     json: bool,
 }
 
+/// Rate of the updates, small enough for any number of steps on noise.
+const LR: f64 = 0.03;
+/// Steps whose phases are measured apart, after the timed ones: waiting at every border costs a device that works on its own.
+const PHASED: usize = 5;
+
 impl Step {
     /// Measures and prints.
     pub fn run(&self) -> Result<ExitCode> {
@@ -77,24 +82,32 @@ impl Step {
         let mut optimizer = Optimizer::new(OptimConfig::default());
         let views: Vec<Tensor<4>> = (0..2).map(|view| self.images(view, &opened.device)).collect();
 
-        let (mut whole, mut phases) = (Vec::new(), vec![Vec::new(); PHASES.len()]);
-        for step in 0..self.warmup + self.steps {
+        let inputs = |step: usize| {
             let position = Position { seed: 1, epoch: 0, step: step as u64 };
             let facts = Facts { images: (0..self.batch as u32).collect(), mixture: None, position, draws: None };
-            let inputs = Inputs { views: views.clone(), mixed: None, facts };
-            let times = one_step(method.as_mut(), &mut optimizer, inputs, self.shards(), &opened)?;
+            Inputs { views: views.clone(), mixed: None, facts }
+        };
+        let (mut whole, mut host) = (Vec::new(), Vec::new());
+        for step in 0..self.warmup + self.steps {
+            let (seconds, queued) = self.as_in_training(method.as_mut(), &mut optimizer, inputs(step), &opened)?;
             if step >= self.warmup {
-                whole.push(times.iter().sum());
-                phases.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
+                whole.push(seconds);
+                host.push(queued);
             }
         }
+        let mut phases = vec![Vec::new(); PHASES.len()];
+        for step in 0..self.steps.min(PHASED) {
+            let times = self.by_phase(method.as_mut(), &mut optimizer, inputs(step), &opened)?;
+            phases.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
+        }
         let (median, min, max) = super::spread(whole);
+        let host = super::spread(host).0;
         let phases: Map<_, _> =
             PHASES.iter().zip(phases).map(|(name, times)| ((*name).to_owned(), super::spread(times).0.into())).collect();
         let images_per_s = self.batch as f64 / median;
         if self.json {
             super::super::print_json(&json!({
-                "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "peak_mib": peak_mib(&opened),
+                "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "host_s": host, "peak_mib": peak_mib(&opened),
                 "phases": phases, "device": opened.info.name, "description": opened.info.description, "compiler": opened.info.compiler,
                 "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "queue": self.queue, "splits": self.splits, "shards": self.shards(),
                 "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"),
@@ -108,11 +121,48 @@ impl Step {
                 opened.info.name,
                 peak_mib(&opened).map_or("unknown".to_owned(), |mib| format!("{mib:.0}"))
             ));
+            super::super::print(&format!("  host       {host:.4} s to queue forward and backward, of the whole step"));
             phases
                 .iter()
                 .for_each(|(name, time)| super::super::print(&format!("  {name:10} {:.4} s", time.as_f64().unwrap_or(f64::NAN))));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Seconds of a step as training makes it, and of those the ones in which the host queued its forward and backward passes. On a device that
+    /// works on its own the difference is the time that the host waits.
+    fn as_in_training(
+        &self,
+        method: &mut dyn Method,
+        optimizer: &mut Optimizer,
+        inputs: Inputs,
+        opened: &Opened,
+    ) -> Result<(f64, f64)> {
+        let free = &mut |_: &'static str| Ok(());
+        let start = Instant::now();
+        let computed = compute(method, inputs, self.shards(), free)?;
+        let queued = start.elapsed().as_secs_f64();
+        // The numbers are looked at before they move the weights.
+        computed.read()?.refuse_non_finite(1)?;
+        computed.apply(method, optimizer, LR, 1.0, free)?;
+        synced(opened)?;
+        Ok((start.elapsed().as_secs_f64(), queued))
+    }
+
+    /// Seconds of each of [`PHASES`] of a step; the device is idle at every border.
+    fn by_phase(&self, method: &mut dyn Method, optimizer: &mut Optimizer, inputs: Inputs, opened: &Opened) -> Result<Vec<f64>> {
+        let mut times = vec![0.0; PHASES.len()];
+        let mut mark = Instant::now();
+        let mut border = |phase: &'static str| -> Result<()> {
+            synced(opened)?;
+            let at = PHASES.iter().position(|name| *name == phase).expect("the step names its phases");
+            times[at] += mark.elapsed().as_secs_f64();
+            mark = Instant::now();
+            Ok(())
+        };
+        let computed = compute(method, inputs, self.shards(), &mut border)?;
+        computed.apply(method, optimizer, LR, 1.0, &mut border)?;
+        Ok(times)
     }
 
     fn check(&self) -> Result<()> {
@@ -161,28 +211,8 @@ impl Step {
     }
 }
 
-/// Seconds of each of [`PHASES`]; the device is idle at every border.
-fn one_step(
-    method: &mut dyn Method,
-    optimizer: &mut Optimizer,
-    inputs: Inputs,
-    shards: usize,
-    opened: &Opened,
-) -> Result<Vec<f64>> {
-    let mut times = vec![0.0; PHASES.len()];
-    let mut mark = Instant::now();
-    let mut border = |phase: &'static str| -> Result<()> {
-        opened.device.sync().map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
-        let at = PHASES.iter().position(|name| *name == phase).expect("the step names its phases");
-        times[at] += mark.elapsed().as_secs_f64();
-        mark = Instant::now();
-        Ok(())
-    };
-    let computed = compute(method, inputs, shards, &mut border)?;
-    // As in training: the numbers are looked at before they move the weights.
-    computed.read()?.refuse_non_finite(1)?;
-    computed.apply(method, optimizer, 0.03, 1.0, &mut border)?;
-    Ok(times)
+fn synced(opened: &Opened) -> Result<()> {
+    opened.device.sync().map_err(|e| Error::run(format!("the device failed: {e:?}")))
 }
 
 /// Memory of the device where it tells, otherwise of the process.

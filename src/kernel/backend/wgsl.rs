@@ -17,8 +17,8 @@ pub const WORKGROUP: usize = 256;
 /// Most vectors that an invocation of the mixing kernels makes (`mix_run` in `shaders/plan_row.wgsl`): a plan row is read once for all of them.
 pub const RUN: usize = 4;
 
-/// Vectors of an invocation for images of `vectors` vectors: as many as leave less than a sixteenth of the invocations' work without a
-/// vector of its own, or else the number that leaves the least.
+/// How many vectors one invocation handles, for images of `vectors` vectors. More is faster until the last workgroup idles: this is the largest number
+/// that wastes less than a sixteenth of the work, or else the one that wastes least.
 pub fn run_for(vectors: usize) -> usize {
     let idle = |run: usize| vectors.next_multiple_of(run * WORKGROUP) - vectors;
     let runs = || (1..=RUN).rev();

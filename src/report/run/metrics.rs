@@ -33,8 +33,8 @@ impl Metrics {
         self.events.iter().filter(move |event| event["event"] == kind)
     }
 
-    /// One number over another, by the first of them. `null`, which stands for what is not finite, becomes NaN; events without the
-    /// keys are left out; of events at the same place the last one holds.
+    /// The points (x, y) of all events of a kind, sorted by x. `null`, which stands for what is not finite, becomes NaN. Events without the keys have no
+    /// point, and of events with the same x the last one counts.
     pub fn curve(&self, kind: &str, x: &str, y: &str) -> Vec<(f64, f64)> {
         points(self.of(kind), x, y)
     }
