@@ -1,7 +1,7 @@
 //! Updates of the weights: schedules as pure functions of the step, and optimizers as rules on one tensor.
 //!
 //! A [`Rule`] sees one parameter, its gradient and its slots (what it remembers of that parameter, such as a velocity). [`Optimizer`] walks
-//! over all parameters, keeps the slots by name, and knows which [`Role`](crate::model::Role) each has.
+//! over all parameters, keeps the slots by name, and knows which [`Role`] each has.
 
 pub mod schedule;
 pub mod sgd;
