@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-pub use swap::{ScratchDir, recover_dir, replace_dir, scratch_dir, standing_dir};
+pub use swap::{ScratchDir, ensure_dir, move_dir, recover_dir, remove_scratch, replace_dir, scratch_dir};
 
 /// Writes `bytes` so that a reader sees the old file or the new one, never a part: a scratch file beside the target is
 /// synced, then renamed over it. The scratch file is removed on failure. A target that is not a file, such as
@@ -38,11 +38,14 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     sync_dir(parent(path))
 }
 
-/// A file of JSON objects, one a line, each written with a single call so that it is on its way as soon as it is logged.
+/// A file of JSON objects, one a line, each on its way as soon as it is logged. What cannot be written (a full disk) is kept and goes out with a
+/// later record, in order: no line is lost as long as the process lives.
 #[derive(Debug)]
 pub struct JsonlFile {
     file: File,
     path: PathBuf,
+    /// What was not written yet; a line may have gone out in part.
+    pending: Vec<u8>,
 }
 
 impl JsonlFile {
@@ -53,7 +56,7 @@ impl JsonlFile {
     pub fn append(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let open = || -> io::Result<File> {
-            let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+            let mut file = open_to_append(&path)?;
             if file.metadata()?.is_file() {
                 // Read whole: these files have a few megabytes at most.
                 let mut bytes = Vec::new();
@@ -66,24 +69,74 @@ impl JsonlFile {
             Ok(file)
         };
         let file = open().map_err(|error| Error::io("open", &path, &error))?;
-        Ok(Self { file, path })
+        Ok(Self { file, path, pending: Vec::new() })
     }
 
     /// Appends one record. Floats that are not finite become `null`, as JSON has no word for them.
     ///
     /// # Errors
-    /// The record is not representable in JSON, or the write failed (a full disk).
+    /// The record is not representable in JSON, or the write failed (a full disk); what was not written is kept for the next call.
     pub fn push(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_string(record)
             .map_err(|error| Error::run(format!("cannot write a record to `{}`: {error}", self.path.display())))?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|error| Error::io("write", &self.path, &error))
+        self.pending.extend_from_slice(line.as_bytes());
+        self.flush()
+    }
+
+    /// Writes what is pending.
+    ///
+    /// # Errors
+    /// The write failed; what was not written is kept.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.is_gone() {
+            // Someone removed the file: what is written into it would be lost with the process.
+            self.file = open_to_append(&self.path).map_err(|error| Error::io("open", &self.path, &error))?;
+        }
+        let mut written = 0;
+        let outcome = loop {
+            if written == self.pending.len() {
+                break Ok(());
+            }
+            match self.file.write(&self.pending[written..]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.pending.drain(..written);
+        outcome.map_err(|error| Error::io("write", &self.path, &error))
+    }
+
+    /// Everything that was pushed is on the disk, whatever happens to the machine.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn sync(&mut self) -> Result<()> {
+        self.flush()?;
+        self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))
+    }
+
+    /// Whether the open file has no name any more.
+    fn is_gone(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            self.file.metadata().is_ok_and(|about| about.is_file() && about.nlink() == 0)
+        }
+        #[cfg(not(unix))]
+        false
     }
 
     /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).open(path)
 }
 
 fn name_of(path: &Path) -> Result<String> {

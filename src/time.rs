@@ -4,6 +4,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `yyyymmdd-hhmmss` in UTC.
 pub(crate) fn stamp(time: SystemTime) -> String {
+    let [year, month, day, hour, minute, second] = civil(time);
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
+}
+
+/// `yyyy-mm-ddThh:mm:ssZ` (RFC 3339).
+pub(crate) fn utc(time: SystemTime) -> String {
+    let [year, month, day, hour, minute, second] = civil(time);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month, day, hour, minute and second in UTC.
+fn civil(time: SystemTime) -> [u64; 6] {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Days to a date in the proleptic Gregorian calendar, with years that begin in March so that the leap day is the last
@@ -16,7 +28,7 @@ pub(crate) fn stamp(time: SystemTime) -> String {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60)
+    [year, month, day, second / 3600, second / 60 % 60, second % 60]
 }
 
 /// The two largest units: `45s`, `3m05s`, `1h02m`, `2d03h`.

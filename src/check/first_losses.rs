@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
@@ -11,7 +10,7 @@ use crate::config::{RunConfig, layer};
 use crate::data::Split;
 use crate::device::{self, Opened};
 use crate::error::Result;
-use crate::train::{Event, RunDir, Session, Sink, Sinks};
+use crate::train::{Event, Identity, Requests, RunDir, Session, Sink, Sinks};
 
 /// Steps that are compared.
 const STEPS: usize = 5;
@@ -68,7 +67,9 @@ fn run(opened: &Opened, mixture: &str, workers: usize) -> Result<Vec<f64>> {
     let dir = RunDir::create(scratch.path().join("run"))?;
     let losses = Losses::default();
     let sinks = Sinks(vec![Box::new(losses.clone())]);
-    Session { config, device: opened.clone(), train, test: None, dir, sinks }.run(None, &AtomicBool::new(false))?;
+    let identity = Identity::of(&config, train.as_ref())?;
+    Session { config, device: opened.clone(), train, test: None, dir, sinks, identity, behind: false }
+        .run(None, &Requests::new())?;
     Ok(losses.0.take())
 }
 

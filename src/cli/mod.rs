@@ -10,11 +10,11 @@ mod import;
 mod pretrain;
 mod preview;
 mod report;
+mod signals;
 mod stats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -22,12 +22,9 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::train::RunDir;
 
-/// Exit status of a run that ended early on Ctrl-C or SIGTERM, with a checkpoint (128 + SIGINT, as shells report it).
-const INTERRUPTED: u8 = 130;
-
 /// Pre-trains image encoders without labels, with image mixtures (arXiv 2003.05438).
 #[derive(Debug, Parser)]
-#[command(name = "unmix", version, about, propagate_version = true)]
+#[command(name = "unmix", version = env!("UNMIX_VERSION"), about, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -93,21 +90,8 @@ fn run_file(run: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Set by the first Ctrl-C or SIGTERM, so that the work ends after `unit`; the second one ends the process at once.
-fn stop_flag(unit: &'static str) -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        eprintln!("\nstopping after {unit} (again: at once, without saving)");
-    })
-    .map_err(|e| Error::run(format!("cannot listen for Ctrl-C: {e}")))?;
-    Ok(&STOP)
-}
-
 /// Parses the arguments, runs the command, reports a failure on stderr. Exit status: 0 done, 1 the run failed, 2 bad input,
-/// 130 ended early on request.
+/// 130 or 143 ended early on Ctrl-C or SIGTERM.
 pub fn main() -> ExitCode {
     keep_freed_memory();
     let outcome = match Cli::parse().command {

@@ -9,7 +9,7 @@ use super::ConfigArgs;
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::train::sinks::Terminal;
-use crate::train::{Ended, Session, Summary};
+use crate::train::{Ended, Opening, Session, Summary};
 
 /// Trains an encoder.
 #[derive(Debug, Args)]
@@ -25,6 +25,9 @@ pub struct Pretrain {
     /// `auto` goes on if the run folder holds a checkpoint, a path goes on from that run, `never` starts anew.
     #[arg(long, value_name = "auto|PATH|never", overrides_with = "resume")]
     resume: Option<String>,
+    /// Starts a new run with the nets of this one, memories and optimizer aside.
+    #[arg(long, value_name = "RUN", overrides_with = "init_from")]
+    init_from: Option<PathBuf>,
     /// No progress on the terminal, only the result.
     #[arg(long)]
     quiet: bool,
@@ -37,15 +40,25 @@ impl Pretrain {
         config.device = self.device.clone().unwrap_or(config.device);
         config.out = self.out.clone().or(config.out);
         config.resume = self.resume.clone().unwrap_or(config.resume);
+        config.init_from = self.init_from.clone().or(config.init_from);
         train(config.resolved(), &self.config.config, self.quiet)
     }
 }
 
 /// Trains as a resolved config says; a new run folder without a name of its own is named after `file`.
 pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
-    let (session, checkpoint) = Session::open(config, file, vec![Box::new(Terminal::new(quiet))])?;
+    let (session, checkpoint) = match Session::open(config, file, vec![Box::new(Terminal::new(quiet))])? {
+        Opening::Ready(session, checkpoint) => (session, checkpoint),
+        Opening::Complete { folder, summary } => {
+            super::print(&format!("{} is complete at step {}; nothing was changed", folder.display(), summary.steps));
+            super::print(&result(&summary, &folder));
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let folder = session.dir.path().to_owned();
-    let ended = session.run(checkpoint, super::stop_flag("this step")?)?;
+    let requests = super::signals::run_requests("this step")?;
+    quiet_panics();
+    let ended = session.run(checkpoint, requests)?;
     Ok(match ended {
         Ended::Finished(summary) => {
             super::print(&result(&summary, &folder));
@@ -54,9 +67,16 @@ pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
         Ended::Interrupted(step) => {
             super::print(&format!("stopped after step {step}; the state is saved in {}", folder.display()));
             super::print(&format!("go on with: --out {} --resume auto", folder.display()));
-            ExitCode::from(super::INTERRUPTED)
+            ExitCode::from(super::signals::status())
         }
     })
+}
+
+/// A run reports a panic as an error of its own: the message of the thread that failed would only come on top. With RUST_BACKTRACE it is shown.
+fn quiet_panics() {
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| ()));
+    }
 }
 
 /// What a user sees at the end.

@@ -59,11 +59,31 @@ pub struct CheckpointConfig {
     pub every_steps: Option<u64>,
     /// Every so many epochs.
     pub every_epochs: Option<u64>,
+    /// Which of them stay.
+    pub keep: KeepConfig,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every_steps: None, every_epochs: Some(1) }
+        Self { every_steps: None, every_epochs: Some(1), keep: KeepConfig::default() }
+    }
+}
+
+/// `checkpoint.keep`: the newest checkpoint always stays, in `checkpoint/`; others stay in `checkpoints/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepConfig {
+    /// So many of the last ones, the newest counted.
+    pub last: usize,
+    /// And those of every so many epochs.
+    pub every_epochs: Option<u64>,
+    /// And that of the epoch with the best monitored kNN; such an epoch is saved in any case.
+    pub best: bool,
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self { last: 2, every_epochs: None, best: true }
     }
 }
 
@@ -128,6 +148,8 @@ pub struct RunConfig {
     pub out: Option<PathBuf>,
     /// `never`, `auto` (go on if the run folder holds a checkpoint) or the run folder to go on from.
     pub resume: String,
+    /// A run whose nets a new run starts with, memories and optimizer aside.
+    pub init_from: Option<PathBuf>,
     /// Arithmetic.
     pub precision: Precision,
     /// Images.
@@ -164,6 +186,7 @@ impl Default for RunConfig {
             device: "auto".into(),
             out: None,
             resume: "never".into(),
+            init_from: None,
             precision: Precision::F32,
             data: DataConfig::default(),
             views: ViewsConfig::default(),
@@ -271,6 +294,8 @@ impl RunConfig {
             ("eval.batch", self.eval.batch as u64),
             ("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1)),
             ("checkpoint.every_epochs", self.checkpoint.every_epochs.unwrap_or(1)),
+            ("checkpoint.keep.last", self.checkpoint.keep.last as u64),
+            ("checkpoint.keep.every_epochs", self.checkpoint.keep.every_epochs.unwrap_or(1)),
         ];
         out.extend(at_least_one.iter().filter(|(_, v)| *v == 0).map(|(key, _)| format!("`{key}` is 0, must be at least 1")));
         self.relations(&mut out);

@@ -220,6 +220,13 @@ impl Source for Folder {
         self.path(index).display().to_string()
     }
 
+    fn key(&self, index: usize) -> String {
+        let path = self.path(index);
+        // With the same separator everywhere: a run may move between systems.
+        let inside = path.strip_prefix(&self.root).unwrap_or(&path).iter();
+        inside.map(OsStr::to_string_lossy).collect::<Vec<_>>().join("/")
+    }
+
     fn describe(&self) -> String {
         let classes = if self.classes.is_empty() { "no labels".into() } else { format!("{} classes", self.classes.len()) };
         let loose =

@@ -38,6 +38,12 @@ pub trait Source: Send + Sync {
     /// The image's name in messages: its path, or for example `embedded train image 17`.
     fn name(&self, index: usize) -> String;
 
+    /// What tells the image from all others of the source, wherever the source lies: a resumed run must find the same images under the same
+    /// numbers. Records have nothing but their number.
+    fn key(&self, index: usize) -> String {
+        index.to_string()
+    }
+
     /// The whole source in one line.
     fn describe(&self) -> String;
 }
@@ -94,6 +100,10 @@ impl Source for First {
         self.inner.name(index)
     }
 
+    fn key(&self, index: usize) -> String {
+        self.inner.key(index)
+    }
+
     fn describe(&self) -> String {
         format!("the first {} of {}", self.count, self.inner.describe())
     }
@@ -131,6 +141,10 @@ impl Source for Picked {
 
     fn name(&self, index: usize) -> String {
         self.inner.name(self.images[index])
+    }
+
+    fn key(&self, index: usize) -> String {
+        self.inner.key(self.images[index])
     }
 
     fn describe(&self) -> String {

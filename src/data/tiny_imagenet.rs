@@ -80,6 +80,10 @@ impl Source for TinyImagenet {
         self.files.name(index)
     }
 
+    fn key(&self, index: usize) -> String {
+        self.files.key(index)
+    }
+
     fn describe(&self) -> String {
         format!("tiny_imagenet {}: {} images, {} classes", self.files.root().display(), self.len(), self.classes.len())
     }

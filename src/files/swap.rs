@@ -66,6 +66,38 @@ pub fn replace_dir(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
 pub fn recover_dir(to: impl AsRef<Path>) -> Result<()> {
     let to = to.as_ref();
     settle(to)?;
+    remove_scratch(to)
+}
+
+/// Makes a folder if it is not there, durably.
+///
+/// # Errors
+/// It cannot be made; its parent must exist.
+pub fn ensure_dir(dir: &Path) -> Result<()> {
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(Error::io("create the folder", dir, &error)),
+        Ok(()) => sync_dir(parent(dir)),
+    }
+}
+
+/// Renames a folder, durably: its files are synced first, and both parents afterwards.
+///
+/// # Errors
+/// Something of the name is there already, or a step failed.
+pub fn move_dir(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    sync_tree(from)?;
+    put_in_place(from, to)?;
+    sync_dir(parent(from))
+}
+
+/// Removes the folders beside `target` that [`scratch_dir`] made and a crash left.
+///
+/// # Errors
+/// A removal failed.
+pub fn remove_scratch(to: impl AsRef<Path>) -> Result<()> {
+    let to = to.as_ref();
     let scratch = format!("{}.tmp-", name_of(to)?);
     let entries = match fs::read_dir(parent(to)) {
         Ok(entries) => entries,
@@ -79,17 +111,6 @@ pub fn recover_dir(to: impl AsRef<Path>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where a reader finds the folder, without touching anything: another process may be replacing it right now. Between the two renames of
-/// [`replace_dir`], and after a crash there, that is the old folder.
-///
-/// # Errors
-/// The path names no folder.
-pub fn standing_dir(to: impl AsRef<Path>) -> Result<PathBuf> {
-    let to = to.as_ref();
-    let old = aside(to)?;
-    Ok(if !to.exists() && old.exists() { old } else { to.to_owned() })
 }
 
 /// First rename of [`replace_dir`]; whether there was a folder to move.

@@ -9,13 +9,53 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use super::StateDict;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::simd::widened;
+
+/// The largest magnitude of a value that a net can still be run with: sums of squares of a whole layer fit into f32.
+pub const SANE: f32 = 1e15;
+
+/// The first tensor that holds a value which is not finite or beyond `bound`, by name, and what it holds in words. A single number is a
+/// constant or a position rather than one of many weights, and need only be finite.
+pub fn first_bad(state: &StateDict, bound: f32) -> Option<(String, String)> {
+    let bad = |data: &TensorData| bad_value(data, if data.num_elements() == 1 { f32::MAX } else { bound });
+    state.iter().find_map(|(name, data)| Some((name.clone(), bad(data)?)))
+}
+
+/// The first value of a tensor that is not finite or beyond `bound`, in words.
+pub fn bad_value(data: &TensorData, bound: f32) -> Option<String> {
+    let Ok(values) = data.as_slice::<f32>() else { return Some(format!("it holds {:?}, not f32", data.dtype())) };
+    if largest(values) <= bound.to_bits() {
+        return None;
+    }
+    let at = values.iter().position(|value| !value.is_finite() || value.abs() > bound)?;
+    Some(match values[at] {
+        value if value.is_finite() => format!("value {at} is {value:e}, beyond {bound:e}"),
+        value => format!("value {at} is {value}"),
+    })
+}
+
+widened! {
+    /// The bits of the largest magnitude. As integers, magnitudes are in the order of their values, infinity above all numbers and NaN
+    /// above infinity.
+    fn largest(values: &[f32]) -> u32 {
+        values.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7fff_ffff))
+    }
+}
 
 /// Writes f32 tensors as safetensors.
 ///
 /// # Errors
 /// Those of the disk.
 pub fn write_tensors(path: &Path, tensors: &StateDict) -> Result<()> {
-    let broken = |e: &dyn std::fmt::Display| Error::run(format!("cannot write `{}`: {e}", path.display()));
+    files::write_atomic(path, &pack_tensors(tensors)?)
+}
+
+/// The bytes of a safetensors file of f32 tensors.
+///
+/// # Errors
+/// A tensor of another type.
+pub fn pack_tensors(tensors: &StateDict) -> Result<Vec<u8>> {
+    let broken = |e: &dyn std::fmt::Display| Error::run(format!("cannot pack the tensors: {e}"));
     let bytes: BTreeMap<&String, (Vec<usize>, &[u8])> =
         tensors.iter().map(|(name, data)| (name, (data.shape().to_vec(), data.as_bytes()))).collect();
     let views = bytes
@@ -24,8 +64,7 @@ pub fn write_tensors(path: &Path, tensors: &StateDict) -> Result<()> {
             Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| broken(&e))?))
         })
         .collect::<Result<Vec<_>>>()?;
-    let packed = safetensors::serialize(views, None).map_err(|e| broken(&e))?;
-    files::write_atomic(path, &packed)
+    safetensors::serialize(views, None).map_err(|e| broken(&e))
 }
 
 /// Reads f32 tensors from safetensors.
@@ -34,9 +73,17 @@ pub fn write_tensors(path: &Path, tensors: &StateDict) -> Result<()> {
 /// A missing or damaged file, tensors that are not f32.
 pub fn read_tensors(path: &Path) -> Result<StateDict> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    let damaged =
-        |e: &dyn std::fmt::Display| Error::input(format!("`{}` is damaged: {e}", path.display())).hint("restore it from a copy");
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+    unpack_tensors(&bytes)
+        .map_err(|error| Error::input(format!("`{}`: {}", path.display(), error.message())).hint("restore it from a copy"))
+}
+
+/// The f32 tensors of a safetensors file that was read.
+///
+/// # Errors
+/// Damage, tensors that are not f32.
+pub fn unpack_tensors(bytes: &[u8]) -> Result<StateDict> {
+    let damaged = |e: &dyn std::fmt::Display| Error::input(format!("the tensors are damaged: {e}"));
+    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
     let mut out = StateDict::new();
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {

@@ -23,6 +23,12 @@ pub enum Event {
         device: String,
         /// The paths of our kernels, with their reasons.
         kernels: Vec<Choice>,
+        /// The training images in words; empty where older programs did not say.
+        #[serde(default)]
+        train: String,
+        /// The test images in words, if there are any.
+        #[serde(default)]
+        test: Option<String>,
         /// Images in the dataset.
         images: u64,
         /// Steps already done: 0, or where the run resumed.
@@ -105,6 +111,15 @@ pub enum Event {
         step: u64,
         /// Its folder.
         path: String,
+        /// Its size in bytes; 0 where older programs did not say.
+        #[serde(default)]
+        bytes: u64,
+        /// Seconds it took to write, sync and verify it, while training went on.
+        #[serde(default = "unknown", deserialize_with = "crate::json::number")]
+        seconds: f64,
+        /// Seconds that training stood still for it.
+        #[serde(default = "unknown", deserialize_with = "crate::json::number")]
+        waited_s: f64,
     },
     /// Something the user should know that does not stop the run.
     Warning {
@@ -197,6 +212,14 @@ pub trait Sink {
     /// # Errors
     /// The event could not be recorded, for example because the disk is full.
     fn on(&mut self, event: &Event) -> Result<()>;
+
+    /// Makes durable what was heard so far, before a checkpoint claims it.
+    ///
+    /// # Errors
+    /// Something could not be recorded yet.
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Several listeners as one.
@@ -208,6 +231,10 @@ impl Sink for Sinks {
     fn on(&mut self, event: &Event) -> Result<()> {
         let results: Vec<Result<()>> = self.0.iter_mut().map(|sink| sink.on(event)).collect();
         results.into_iter().collect()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.0.iter_mut().try_for_each(|sink| sink.sync())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::events::{Event, Outcome as EndKind, Sink};
+use super::meter::Totals;
 use super::run::{Ended, Running, Session};
 use super::summary::{Best, Knn, KnnSummary, Summary, peak_rss_mib};
 use crate::data::Source;
@@ -11,36 +12,46 @@ use crate::eval::features::Extraction;
 use crate::eval::knn::{KnnConfig, measure};
 use crate::model::Frozen;
 
+/// Where a run is when it ends: completed steps, completed epochs, the last loss, and what this start did.
+pub(super) type Place = (u64, u64, f64, Totals);
+
+impl Running {
+    pub(super) fn place(&self) -> Place {
+        (self.state.step, self.state.epoch, self.last_loss, self.meter.start())
+    }
+}
+
 impl Session {
     pub(super) fn interrupted(&mut self, run: &Running) -> Result<Ended> {
-        self.end(run, EndKind::Interrupted)?;
+        self.end(run.place(), EndKind::Interrupted);
+        self.write_summary(&self.counters(run, EndKind::Interrupted))?;
+        self.sinks.sync()?;
         Ok(Ended::Interrupted(run.state.step))
     }
 
-    pub(super) fn end(&mut self, run: &Running, outcome: EndKind) -> Result<()> {
-        let start = run.meter.start();
-        self.sinks.on(&Event::End {
-            outcome,
-            step: run.state.step,
-            epoch: run.state.epoch,
-            loss: run.last_loss,
-            wall_s: start.seconds,
-            images_per_s: start.images_per_s(),
-        })
+    pub(super) fn end(&mut self, (step, epoch, loss, start): Place, outcome: EndKind) {
+        self.tell(&Event::End { outcome, step, epoch, loss, wall_s: start.seconds, images_per_s: start.images_per_s() });
     }
 
+    /// The summary comes last: a run that has one of its last step is complete.
     pub(super) fn finish(&mut self, run: &Running) -> Result<Ended> {
-        self.end(run, EndKind::Finished)?;
-        let summary = Summary { knn: self.knn_summary(run)?, ..self.counters(run) };
-        let text = serde_json::to_vec_pretty(&summary).map_err(|e| Error::run(format!("cannot write the summary: {e}")))?;
-        crate::files::write_atomic(self.dir.summary(), &text)?;
+        self.end(run.place(), EndKind::Finished);
+        let summary = Summary { knn: self.knn_summary(run)?, ..self.counters(run, EndKind::Finished) };
+        self.sinks.sync()?;
+        self.write_summary(&summary)?;
         Ok(Ended::Finished(Box::new(summary)))
     }
 
+    fn write_summary(&self, summary: &Summary) -> Result<()> {
+        let text = serde_json::to_vec_pretty(summary).map_err(|e| Error::run(format!("cannot write the summary: {e}")))?;
+        crate::files::write_atomic(self.dir.summary(), &text)
+    }
+
     /// What the run did and took, over all its starts.
-    fn counters(&self, run: &Running) -> Summary {
+    fn counters(&self, run: &Running, outcome: EndKind) -> Summary {
         let totals = run.meter.run();
         Summary {
+            outcome,
             method: self.config.method.name().into(),
             mixture: self.config.mixture.name.text().into(),
             device: self.device.info.name.clone(),
@@ -50,7 +61,7 @@ impl Session {
             images_per_s: totals.images_per_s(),
             data_wait: totals.data_wait(),
             loss_last: run.last_loss,
-            broken_images: run.state.broken,
+            broken_images: run.state.broken_images.len() as u64,
             peak_rss_mib: peak_rss_mib(),
             knn: None,
         }
@@ -63,7 +74,7 @@ impl Session {
             _ => self.measure(&run.method.encoder())?,
         };
         Ok(trained.zip(run.state.untrained.clone()).map(|(trained, untrained)| {
-            let best = Best { top1: trained.top1, epoch: run.state.epoch }.or(run.state.best);
+            let best = Best { top1: trained.top1, epoch: run.state.epoch, step: Some(run.state.step) }.or(run.state.best);
             KnnSummary {
                 trained,
                 untrained_top1: untrained.top1,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::events::{Event, Sink};
+use super::events::Event;
 use super::jobs::Length;
 use super::run::{Running, Session};
 use super::summary::Best;
@@ -33,7 +33,7 @@ impl Session {
         let (config, source) = (&self.config, self.test.as_ref().unwrap_or(&self.train));
         let recipe = Arc::new(config.views.recipe());
         let seen = monitor(encoder, source, recipe, &self.extraction(), config.eval.monitor.images, config.seed)?;
-        self.sinks.on(&Event::Monitor {
+        self.tell(&Event::Monitor {
             epoch: run.state.epoch,
             step: run.state.step,
             images: seen.images as u64,
@@ -43,22 +43,22 @@ impl Session {
             alignment: seen.alignment,
             uniformity: seen.uniformity,
             wall_s: start.elapsed().as_secs_f64(),
-        })?;
+        });
         let collapse = seen.collapse();
         let before = std::mem::replace(&mut run.state.collapsed, collapse.is_some());
-        match collapse.filter(|_| !before) {
-            Some(message) => self.sinks.on(&Event::Warning { message }),
-            None => Ok(()),
+        if let Some(message) = collapse.filter(|_| !before) {
+            self.warn(message);
         }
+        Ok(())
     }
 
     /// kNN, if there are labels and test images.
     fn watch_knn(&mut self, run: &mut Running, encoder: &Frozen) -> Result<()> {
         let start = Instant::now();
         let Some(knn) = self.measure(encoder)? else { return Ok(()) };
-        let best = Best { top1: knn.top1, epoch: run.state.epoch }.or(run.state.best);
+        let best = Best { top1: knn.top1, epoch: run.state.epoch, step: Some(run.state.step) }.or(run.state.best);
         run.state.best = Some(best);
-        self.sinks.on(&Event::Knn {
+        self.tell(&Event::Knn {
             epoch: run.state.epoch,
             step: run.state.step,
             protocol: self.config.eval.knn.tag(knn.layer, &encoder.layers()).to_owned(),
@@ -66,7 +66,7 @@ impl Session {
             top1: knn.top1 / 100.0,
             best: best.top1 / 100.0,
             wall_s: start.elapsed().as_secs_f64(),
-        })?;
+        });
         run.measured = Some((run.state.step, knn));
         Ok(())
     }

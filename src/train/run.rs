@@ -1,15 +1,19 @@
 //! The loop: it knows no method.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, State};
 use super::events::{Event, Outcome as EndKind, Sink, Sinks};
+use super::identity::Identity;
 use super::jobs::{Length, StepPlan, jobs};
-use super::meter::Meter;
+use super::meter::{Meter, Totals};
+use super::open::upload;
 use super::preview;
+use super::requests::Requests;
 use super::run_dir::RunDir;
+use super::save::Saving;
 use super::step::{Read, compute};
 use super::summary::{Knn, Summary};
 use super::upload::Upload;
@@ -19,6 +23,9 @@ use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::method::Method;
 use crate::optim::Optimizer;
+
+/// Lines of a panic's message that are shown below the first.
+const PANIC_LINES: usize = 5;
 
 /// How a run ended, when nothing failed.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +50,10 @@ pub struct Session {
     pub dir: RunDir,
     /// Who listens.
     pub sinks: Sinks,
+    /// What the run is of.
+    pub identity: Identity,
+    /// Whether the metrics file is behind: said once, until it has caught up.
+    pub behind: bool,
 }
 
 /// What the loop carries from step to step.
@@ -51,6 +62,7 @@ pub(super) struct Running {
     pub optimizer: Optimizer,
     pub state: State,
     pub meter: Meter,
+    pub saving: Saving,
     /// Steps completed before this start.
     pub first: u64,
     pub last_loss: f64,
@@ -59,29 +71,44 @@ pub(super) struct Running {
 }
 
 impl Session {
-    /// Trains from `checkpoint`, or from the start, until the schedule ends or `stop` is set.
+    /// Trains from `checkpoint`, or from the start, until the schedule ends or the end is requested. Trouble with the disk on the way does not
+    /// end it.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite (before it can touch the weights), a failing device, disk or dataset. The last checkpoint stays
-    /// valid.
-    pub fn run(mut self, checkpoint: Option<Checkpoint>, stop: &AtomicBool) -> Result<Ended> {
-        let mut running = self.start(checkpoint)?;
-        let outcome = self.train(&mut running, stop);
-        if outcome.is_err() {
-            // The first error is the one to report; a sink that fails now has nothing to add.
-            let _ = self.end(&running, EndKind::Failed);
+    /// A loss or gradient that is not finite (before it can touch the weights), weights beyond all bounds (before they are saved), a failing
+    /// device or data set, a last checkpoint that cannot be written. The checkpoints before stay valid.
+    pub fn run(mut self, checkpoint: Option<Checkpoint>, requests: &Requests) -> Result<Ended> {
+        let mut running = None;
+        // Devices report many of their failures by a panic on this thread or one of their own.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let running = running.insert(self.start(checkpoint)?);
+            self.train(running, requests)
+        }));
+        let failed = matches!(outcome, Err(_) | Ok(Err(_)));
+        if failed {
+            let place = running.as_ref().map_or((0, 0, f64::NAN, Totals::default()), Running::place);
+            self.end(place, EndKind::Failed);
         }
-        outcome
+        outcome.unwrap_or_else(|panic| {
+            if let Some(run) = &mut running {
+                run.saving.settle();
+            }
+            // The rest may be in the middle of anything: it is not to be touched again, not even to be dropped.
+            std::mem::forget(running);
+            Err(broken_off(&*panic))
+        })
     }
 
-    fn train(&mut self, running: &mut Running, stop: &AtomicBool) -> Result<Ended> {
+    fn train(&mut self, running: &mut Running, requests: &Requests) -> Result<Ended> {
         let length = Length::of(&self.config, self.train.len())?;
-        let upload = self.upload();
-        upload.check(self.config.data.batch)?;
-        self.check_memory()?;
-        self.announce(running, length)?;
-        if running.state.step == 0 {
+        let upload = upload(&self.config, &self.device);
+        self.announce(running, length);
+        if running.state.step == 0 && running.state.untrained.is_none() {
             running.state.untrained = self.measure(&running.method.encoder())?;
+        }
+        if running.state.step == length.steps {
+            // Everything was trained and saved, but the end was not reached: what is left is to measure.
+            return self.finish(running);
         }
 
         let transform = Arc::new(self.config.views.recipe());
@@ -94,26 +121,48 @@ impl Session {
             };
             let batch = batch?;
             if running.state.step == running.first {
-                preview::save(&self.dir.preview(), self.config.log.preview, self.train.as_ref(), &batch, &upload)?;
+                let drawn = preview::save(&self.dir.preview(), self.config.log.preview, self.train.as_ref(), &batch, &upload);
+                if let Err(error) = drawn {
+                    self.warn(format!("no preview was drawn: {}", error.in_a_line()));
+                }
             }
             self.step(running, &upload, &batch, length, loader.waited().as_secs_f64())?;
             loader.recycle(batch.views);
             self.watch(running, length)?;
-            let stopping = stop.load(Ordering::SeqCst) && running.state.step < length.steps;
-            if stopping || self.checkpoint_due(running.state.step, length) {
-                self.save(running)?;
+            self.hear(running);
+            let last = running.state.step == length.steps;
+            if last || requests.stops() {
+                drop(loader);
+                self.save_last(running, length)?;
+                return if last { self.finish(running) } else { self.interrupted(running) };
             }
-            if stopping {
-                return self.interrupted(running);
+            if self.checkpoint_due(running, length) || running.saving.retries() || requests.take_save() {
+                self.save(running, length)?;
             }
         }
-        drop(loader);
-        self.finish(running)
+        unreachable!("the last step ends the loop")
+    }
+
+    /// Tells all listeners. A metrics file that cannot be written keeps what it was told and catches up later; a run is not lost for it.
+    pub(super) fn tell(&mut self, event: &Event) {
+        match self.sinks.on(event) {
+            Ok(()) => self.behind = false,
+            Err(error) if !std::mem::replace(&mut self.behind, true) => {
+                let message = format!("the metrics wait for the disk: {}", error.in_a_line());
+                // It fails again where it just failed, and is heard everywhere else.
+                let _ = self.sinks.on(&Event::Warning { message });
+            }
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn warn(&mut self, message: String) {
+        self.tell(&Event::Warning { message });
     }
 
     /// The step itself, then its events.
     fn step(&mut self, run: &mut Running, upload: &Upload, batch: &Batch<StepPlan>, length: Length, waited_s: f64) -> Result<()> {
-        self.tell_broken(run, batch)?;
+        self.tell_broken(run, batch);
         let StepPlan { epoch, step, own, .. } = batch.payload;
         let lr = self.config.schedule.lr(self.config.optim.lr, step, length.per_epoch, length.steps);
         let free = &mut |_: &'static str| Ok(());
@@ -127,24 +176,28 @@ impl Session {
         run.last_loss = read.loss;
         run.state.step = step + 1;
         run.state.epoch_sums.add(read.loss, &read.signals);
-        self.report(run, read, epoch, lr, length)
-    }
-
-    fn tell_broken(&mut self, run: &mut Running, batch: &Batch<StepPlan>) -> Result<()> {
-        for broken in &batch.broken {
-            run.state.broken += 1;
-            self.sinks.on(&Event::Broken {
-                name: broken.name.clone(),
-                reason: broken.reason.clone(),
-                replaced_by: self.train.name(broken.replaced_by as usize),
-            })?;
-        }
+        self.report(run, read, epoch, lr, length);
         Ok(())
     }
 
-    fn report(&mut self, run: &mut Running, read: Read, epoch: u64, lr: f64, length: Length) -> Result<()> {
+    /// Counts and names each unreadable image once, however often it comes up.
+    fn tell_broken(&mut self, run: &mut Running, batch: &Batch<StepPlan>) {
+        for broken in &batch.broken {
+            run.state.broken += 1;
+            if let Err(place) = run.state.broken_images.binary_search(&broken.index) {
+                run.state.broken_images.insert(place, broken.index);
+                self.tell(&Event::Broken {
+                    name: broken.name.clone(),
+                    reason: broken.reason.clone(),
+                    replaced_by: self.train.name(broken.replaced_by as usize),
+                });
+            }
+        }
+    }
+
+    fn report(&mut self, run: &mut Running, read: Read, epoch: u64, lr: f64, length: Length) {
         let (step, start) = (run.state.step, run.meter.start());
-        self.sinks.on(&Event::Step {
+        self.tell(&Event::Step {
             step,
             epoch: epoch + 1,
             lr,
@@ -155,10 +208,10 @@ impl Session {
             images_per_s: start.images_per_s(),
             data_wait: start.data_wait(),
             eta_s: start.seconds / (step - run.first) as f64 * (length.steps - step) as f64,
-        })?;
+        });
         if step.is_multiple_of(length.per_epoch) || step == length.steps {
             let (took, (loss, signals)) = (run.meter.end_epoch(), std::mem::take(&mut run.state.epoch_sums).means());
-            self.sinks.on(&Event::Epoch {
+            self.tell(&Event::Epoch {
                 epoch: epoch + 1,
                 step,
                 loss,
@@ -167,36 +220,34 @@ impl Session {
                 images_per_s: took.images_per_s(),
                 data_wait: took.data_wait(),
                 lr,
-            })?;
+            });
             run.state.epoch = epoch + u64::from(step.is_multiple_of(length.per_epoch));
         }
-        Ok(())
     }
+}
 
-    fn checkpoint_due(&self, step: u64, length: Length) -> bool {
-        let every = &self.config.checkpoint;
-        let epoch = step / length.per_epoch;
-        step == length.steps
-            || every.every_steps.is_some_and(|n| step.is_multiple_of(n))
-            || every.every_epochs.is_some_and(|n| step.is_multiple_of(length.per_epoch) && epoch.is_multiple_of(n))
-    }
+/// A panic as an error.
+fn broken_off(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("no reason was given").trim();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let error = Error::run(format!("the device or a thread of the program failed: {}", lines.next().unwrap_or_default()));
+    let error = lines.take(PANIC_LINES).fold(error, |error, line| error.detail(line.trim().to_owned()));
+    error
+        .hint("if memory ran out: a smaller `data.micro_batch` or `data.batch` in a new run (--init-from RUN), or another --device")
+        .hint("the checkpoints are whole: --resume auto goes on from the newest")
+        .hint("RUST_BACKTRACE=1 shows where it happened")
+}
 
-    fn save(&mut self, run: &mut Running) -> Result<()> {
-        (run.state.run, run.state.epoch_run) = (run.meter.run(), run.meter.epoch());
-        run.state.wall_s = run.state.run.seconds;
-        let mut tensors = run.method.state();
-        tensors.extend(run.optimizer.state());
-        let path = self.dir.checkpoint();
-        Checkpoint { state: run.state.clone(), tensors }.write(&path)?;
-        self.sinks.on(&Event::Checkpoint { step: run.state.step, path: path.display().to_string() })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn upload(&self) -> Upload {
-        Upload {
-            target: self.device.target(),
-            norm: self.config.views.normalization(),
-            size: self.config.view_size(),
-            seed: self.config.seed,
-        }
+    #[test]
+    fn a_panic_becomes_an_error_with_hints() {
+        let caught = catch_unwind(|| panic!("out of\n  memory {}", 7)).unwrap_err();
+        let error = broken_off(&*caught);
+        assert!(error.message().ends_with("failed: out of") && error.details() == ["memory 7"], "{error}");
+        assert!(error.hints()[0].contains("data.micro_batch") && error.exit_code() == 1, "{error}");
     }
 }

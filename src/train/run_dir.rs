@@ -9,7 +9,11 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::train::checkpoint;
 
+const METRICS: &str = "metrics.jsonl";
+const CHECKPOINT: &str = "checkpoint";
+const OTHER_FOLDER: &str = "or choose another folder with --out";
 /// Probe for free space and for the right to write, in bytes.
 const PROBE: usize = 1 << 16;
 
@@ -21,45 +25,99 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// A folder for a new run, created with its parents.
+    /// A folder for a new run, created with its parents. What an earlier start left there that came to nothing (no step was recorded, no
+    /// checkpoint saved) makes room.
     ///
     /// # Errors
-    /// It holds a run already, another process has it open, or nothing can be written there.
+    /// Training would be lost, another process has the folder open, or nothing can be written there.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        if Self::holds_run(&path) {
+        if Self::is_resumable(&path) {
             return Err(Error::input(format!("`{}` already holds a run", path.display()))
                 .hint("continue it with --resume auto")
-                .hint("or choose another folder with --out"));
+                .hint(OTHER_FOLDER));
         }
-        fs::create_dir_all(&path).map_err(|error| Error::io("create the run folder", &path, &error))?;
-        Self::open(path)
+        match recorded_steps(&path.join(METRICS)) {
+            0 => Self::fresh(path),
+            steps => Err(Error::input(format!(
+                "`{}` already holds a run: {steps} steps are in its metrics, but it was not saved",
+                path.display()
+            ))
+            .hint("start it over with --resume auto")
+            .hint(OTHER_FOLDER)),
+        }
     }
 
-    /// The folder of an earlier run, to resume it. What a crash left behind is put in order.
+    /// The same where a run ended before its first checkpoint: it starts over, and its metrics go.
+    ///
+    /// # Errors
+    /// There is a checkpoint, another process has the folder open, or nothing can be written there.
+    pub fn start_over(path: impl Into<PathBuf>) -> Result<(Self, u64)> {
+        let path = path.into();
+        if Self::is_resumable(&path) {
+            return Err(Error::input(format!("`{}` already holds a run", path.display())).hint("continue it with --resume auto"));
+        }
+        let lost = recorded_steps(&path.join(METRICS));
+        Ok((Self::fresh(path)?, lost))
+    }
+
+    /// Opens the folder and removes what a start that came to nothing left. All starts stay listed.
+    fn fresh(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).map_err(|error| Error::io("create the run folder", &path, &error))?;
+        let run = Self::open(path)?;
+        for file in [run.metrics(), run.preview(), run.summary()] {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &file, &error)),
+                _ => {}
+            }
+        }
+        files::remove_scratch(run.checkpoint())?;
+        Ok(run)
+    }
+
+    /// The folder of an earlier run, to resume it.
     ///
     /// # Errors
     /// It holds no run, another process has it open, or nothing can be written there.
     pub fn reopen(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        if !path.join("config.json").is_file() {
-            return Err(Error::input(format!("`{}` holds no run: there is no config.json in it", path.display()))
+        if !Self::holds_run(&path) {
+            return Err(Error::input(format!("`{}` holds no run", path.display()))
                 .hint("give the folder of a run, or start a new one with --resume never"));
         }
-        let run = Self::open(path)?;
-        files::recover_dir(run.checkpoint())?;
-        Ok(run)
+        Self::open(path)
     }
 
     /// Whether the folder holds a run, finished or not.
     pub fn holds_run(path: impl AsRef<Path>) -> bool {
-        ["config.json", "metrics.jsonl", "checkpoint", "checkpoint.old"].iter().any(|name| path.as_ref().join(name).exists())
+        let path = path.as_ref();
+        ["config.json", METRICS].iter().any(|name| path.join(name).exists()) || Self::is_resumable(path)
     }
 
-    /// `runs/<config stem>-<yyyymmdd-hhmmss>`, in UTC.
+    /// Whether there is a checkpoint to go on from, whole or not.
+    pub fn is_resumable(path: impl AsRef<Path>) -> bool {
+        checkpoint::any(&path.as_ref().join(CHECKPOINT))
+    }
+
+    /// Makes the folder again if it was removed under the run, with its lock; whether that was necessary.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn restore(&mut self) -> Result<bool> {
+        if self.path.is_dir() {
+            return Ok(false);
+        }
+        files::ensure_dir(&self.path)?;
+        self._lock = lock(&self.path)?;
+        Ok(true)
+    }
+
+    /// `runs/<config stem>-<yyyymmdd-hhmmss>`, in UTC, with `-2` and so on where a run of the same second has taken the name.
     pub fn default_path(config: impl AsRef<Path>, now: SystemTime) -> PathBuf {
         let stem = config.as_ref().file_stem().unwrap_or("run".as_ref()).to_string_lossy();
-        Path::new("runs").join(format!("{stem}-{}", crate::time::stamp(now)))
+        let name = format!("{stem}-{}", crate::time::stamp(now));
+        let numbered = (1..).map(|n: u32| if n == 1 { name.clone() } else { format!("{name}-{n}") });
+        numbered.map(|name| Path::new("runs").join(name)).find(|path| !path.exists()).expect("there are enough numbers")
     }
 
     /// The folder itself.
@@ -74,12 +132,17 @@ impl RunDir {
 
     /// One JSON object per logged step and per epoch.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS)
     }
 
-    /// The folder of the last checkpoint.
+    /// One JSON object per start of the run: when, by which program, on what, with which config, and what changed.
+    pub fn starts(&self) -> PathBuf {
+        self.path.join("starts.jsonl")
+    }
+
+    /// The folder of the newest checkpoint.
     pub fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint")
+        self.path.join(CHECKPOINT)
     }
 
     /// The contact sheet of the first batch.
@@ -92,23 +155,31 @@ impl RunDir {
         self.path.join("summary.json")
     }
 
-    /// Drops from the metrics what a resume at `step` will write again: everything from the first record beyond it on, and
-    /// a torn last line. Returns how many lines were dropped.
+    /// Drops from the metrics what a resume at `step` will write again: all records of later steps, what stands between and after them without
+    /// a step of its own, and a torn last line. What is said of earlier steps stays, wherever it stands: a checkpoint is reported when it is
+    /// written, some steps later. Returns how many lines were dropped, and whether the checkpoint of `step` is among those that stay.
     ///
     /// # Errors
-    /// The file cannot be read or cut, or a line within it is not a record.
-    pub fn truncate_metrics(&self, step: u64) -> Result<usize> {
+    /// The file cannot be read or written, or a line within it is not a record.
+    pub fn truncate_metrics(&self, step: u64) -> Result<(usize, bool)> {
         let path = self.metrics();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, false)),
             Err(error) => return Err(Error::io("read", &path, &error)),
         };
         let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
-        let mut kept = 0;
+        let (mut kept, mut beyond, mut reported) = (Vec::with_capacity(lines.len()), false, false);
         for (index, line) in lines.iter().enumerate() {
             match serde_json::from_slice::<Value>(line) {
-                Ok(record) if line.ends_with(b"\n") && record["step"].as_u64().unwrap_or(0) <= step => kept += 1,
+                Ok(record) if line.ends_with(b"\n") => {
+                    let at = record["step"].as_u64();
+                    beyond |= at.is_some_and(|at| at > step);
+                    if at.map_or(!beyond, |at| at <= step) {
+                        kept.push(*line);
+                        reported |= record["event"] == "checkpoint" && at == Some(step);
+                    }
+                }
                 Err(error) if index + 1 < lines.len() => {
                     return Err(Error::input(format!("`{}` is damaged at line {}: {error}", path.display(), index + 1))
                         .hint("remove that line, or move the file away to resume without the earlier metrics"));
@@ -116,11 +187,11 @@ impl RunDir {
                 _ => break,
             }
         }
-        // Cut in place: what has the file open to append goes on at the new end.
-        let length: usize = lines[..kept].iter().map(|line| line.len()).sum();
-        let cut = || File::options().write(true).open(&path)?.set_len(length as u64);
-        cut().map_err(|error: io::Error| Error::io("cut", &path, &error))?;
-        Ok(lines.len() - kept)
+        let dropped = lines.len() - kept.len();
+        if dropped > 0 {
+            files::write_atomic(&path, &kept.concat())?;
+        }
+        Ok((dropped, reported))
     }
 
     fn open(path: PathBuf) -> Result<Self> {
@@ -128,6 +199,18 @@ impl RunDir {
         probe(&path)?;
         Ok(Self { path, _lock: lock })
     }
+}
+
+/// Steps that the metrics of an earlier start record. A damaged line counts as one: it is not thrown away unasked.
+fn recorded_steps(metrics: &Path) -> u64 {
+    let bytes = fs::read(metrics).unwrap_or_default();
+    let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let steps = lines.map(|line| match serde_json::from_slice::<Value>(line) {
+        Ok(record) if record["event"] == "step" => record["step"].as_u64().unwrap_or(0),
+        Ok(_) => 0,
+        Err(_) => 1,
+    });
+    steps.max().unwrap_or(0)
 }
 
 /// Two processes that write into one run destroy it; the system drops the lock with the process, however it ends.
@@ -161,6 +244,11 @@ mod tests {
 
     use super::*;
 
+    /// A checkpoint of which nothing can be read is one all the same.
+    fn save(run: &Path) {
+        fs::create_dir_all(run.join("checkpoint")).unwrap();
+    }
+
     #[test]
     fn a_run_is_created_once_and_reopened() {
         let dir = tempfile::tempdir().unwrap();
@@ -168,21 +256,45 @@ mod tests {
         let run = RunDir::create(&path).unwrap();
         assert!(run.path().is_dir() && !RunDir::holds_run(&path));
         let error = RunDir::reopen(&path).unwrap_err();
-        assert!(error.message().contains("no config.json"), "{error}");
-        fs::write(run.config(), "{}").unwrap();
+        assert!(error.message().contains("holds no run"), "{error}");
+        save(&path);
         drop(run);
         let error = RunDir::create(&path).unwrap_err();
         assert!(error.hints()[0].contains("--resume auto") && error.hints()[1].contains("--out"), "{error}");
+        assert!(RunDir::start_over(&path).is_err());
         assert_eq!(RunDir::reopen(&path).unwrap().path(), path);
     }
 
+    /// A start that came to nothing does not stand in the way; what it trained is thrown away only when that is asked for.
     #[test]
-    fn any_trace_of_a_run_is_respected() {
-        for name in ["config.json", "metrics.jsonl", "checkpoint"] {
-            let dir = tempfile::tempdir().unwrap();
-            fs::create_dir(dir.path().join(name)).unwrap();
-            assert!(RunDir::create(dir.path()).is_err(), "{name}");
-        }
+    fn what_came_to_nothing_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("config.json", "{}");
+        write("metrics.jsonl", "{\"event\":\"start\",\"step\":0}\n{\"event\":\"end\",\"step\":0}\n");
+        fs::create_dir(dir.path().join("checkpoint.tmp-1")).unwrap();
+        let run = RunDir::create(dir.path()).unwrap();
+        assert!(!run.metrics().exists() && !dir.path().join("checkpoint.tmp-1").exists());
+        drop(run);
+        write("metrics.jsonl", "{\"event\":\"step\",\"step\":7}\n{\"event\":\"st");
+        let error = RunDir::create(dir.path()).unwrap_err();
+        assert!(error.message().contains("7 steps") && error.hints()[0].contains("--resume auto"), "{error}");
+        assert!(dir.path().join("metrics.jsonl").exists());
+        let (run, lost) = RunDir::start_over(dir.path()).unwrap();
+        assert!(lost == 7 && !run.metrics().exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        let mut run = RunDir::create(&path).unwrap();
+        assert!(!run.restore().unwrap());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(run.restore().unwrap() && path.is_dir());
+        assert!(RunDir::create(&path).unwrap_err().message().contains("another process"));
+        fs::remove_dir_all(dir.path()).unwrap();
+        assert!(run.restore().is_err(), "a file system that is gone is not filled in");
     }
 
     #[test]
@@ -213,33 +325,22 @@ mod tests {
     }
 
     #[test]
-    fn reopening_recovers_the_checkpoint() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.json"), "{}").unwrap();
-        fs::create_dir(dir.path().join("checkpoint.old")).unwrap();
-        fs::create_dir(dir.path().join("checkpoint.tmp-1")).unwrap();
-        let run = RunDir::reopen(dir.path()).unwrap();
-        assert!(run.checkpoint().is_dir());
-        assert!(!dir.path().join("checkpoint.old").exists() && !dir.path().join("checkpoint.tmp-1").exists());
-    }
-
-    #[test]
     fn metrics_are_cut_at_the_step() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(dir.path()).unwrap();
-        assert_eq!(run.truncate_metrics(0).unwrap(), 0, "no file yet");
+        assert_eq!(run.truncate_metrics(0).unwrap(), (0, false), "no file yet");
         let kept = "{\"event\":\"start\",\"step\":0}\n{\"event\":\"step\",\"step\":1}\n{\"event\":\"step\",\"step\":2}\n{\"event\":\"warning\"}\n";
-        let dropped = "{\"event\":\"step\",\"step\":3}\n{\"event\":\"warning\"}\n{\"event\":\"st";
-        fs::write(run.metrics(), format!("{kept}{dropped}")).unwrap();
-        let mut open = fs::OpenOptions::new().append(true).open(run.metrics()).unwrap();
-        assert_eq!(run.truncate_metrics(2).unwrap(), 3);
-        open.write_all(b"{\"step\":3}\n").unwrap();
-        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), format!("{kept}{{\"step\":3}}\n"), "an open file goes on");
-        assert_eq!(run.truncate_metrics(2).unwrap(), 1);
+        let saved = "{\"event\":\"checkpoint\",\"step\":2}\n";
+        let step = "{\"event\":\"step\",\"step\":3}\n";
+        fs::write(run.metrics(), format!("{kept}{step}{saved}{{\"event\":\"warning\"}}\n{{\"event\":\"st")).unwrap();
+        assert_eq!(run.truncate_metrics(2).unwrap(), (3, true));
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), format!("{kept}{saved}"), "what is said of step 2 stays");
+        fs::write(run.metrics(), format!("{kept}{step}")).unwrap();
+        assert_eq!(run.truncate_metrics(2).unwrap(), (1, false));
         assert_eq!(fs::read_to_string(run.metrics()).unwrap(), kept);
-        assert_eq!(run.truncate_metrics(2).unwrap(), 0);
+        assert_eq!(run.truncate_metrics(2).unwrap(), (0, false));
         fs::write(run.metrics(), format!("{kept}{{\"event\":\"st")).unwrap();
-        assert_eq!(run.truncate_metrics(9).unwrap(), 1, "only the torn line");
+        assert_eq!(run.truncate_metrics(9).unwrap(), (1, false), "only the torn line");
         assert_eq!(fs::read_to_string(run.metrics()).unwrap(), kept);
     }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::checkpoint::{Checkpoint, State};
-use super::events::{Event, Sink};
+use super::checkpoint::{self, Checkpoint, State, Which};
+use super::events::Event;
 use super::jobs::Length;
 use super::meter::{Meter, Totals};
 use super::run::{Running, Session};
-use crate::error::{Error, Result};
+use super::save::Saving;
+use crate::error::Result;
 use crate::method::{Method, Net, Setup};
 use crate::optim::Optimizer;
 
@@ -20,11 +21,14 @@ impl Session {
         let mut optimizer = Optimizer::new(config.optim.clone());
         let state = match checkpoint {
             None => {
-                if let Some(path) = &config.model.weights {
-                    let message = start_from(method.as_mut(), config.method.demands().nets, path)?;
-                    self.sinks.on(&Event::Warning { message })?;
-                }
-                State::start(config.method.name())
+                let nets = config.method.demands().nets;
+                let given = match (&config.init_from, &config.model.weights) {
+                    (Some(run), _) => Some(start_from_run(method.as_mut(), nets, run)?),
+                    (None, Some(path)) => Some(start_from(method.as_mut(), nets, path)?),
+                    (None, None) => None,
+                };
+                given.into_iter().for_each(|message| self.warn(message));
+                State::start(self.config.method.name(), Some(self.identity.clone()))
             }
             Some(checkpoint) => {
                 method.restore(&checkpoint.learnt())?;
@@ -33,7 +37,9 @@ impl Session {
             }
         };
         let meter = Meter::new(self.counted(&state), state.epoch_run, Instant::now());
-        Ok(Running { method, optimizer, first: state.step, state, meter, last_loss: f64::NAN, measured: None })
+        let (first, last_loss) = (state.step, state.last_loss);
+        let saving = Saving::new(self.dir.checkpoint(), (first > 0).then_some(first));
+        Ok(Running { method, optimizer, first, state, meter, saving, last_loss, measured: None })
     }
 
     /// What a checkpoint says was done; those of older programs know only the seconds.
@@ -44,39 +50,24 @@ impl Session {
         }
     }
 
-    pub(super) fn announce(&mut self, run: &Running, length: Length) -> Result<()> {
+    pub(super) fn announce(&mut self, run: &Running, length: Length) {
         let info = &self.device.info;
-        self.sinks.on(&Event::Start {
+        let start = Event::Start {
             run: self.dir.path().display().to_string(),
             method: self.config.method.name().into(),
             mixture: self.config.mixture.name.text().into(),
             device: format!("{}: {} [{}]", info.name, info.description, info.compiler),
             kernels: info.kernels.all().to_vec(),
+            train: self.train.describe(),
+            test: self.test.as_ref().map(|test| test.describe()),
             images: self.train.len() as u64,
             step: run.state.step,
             steps: length.steps,
             epochs: length.epochs(),
             parameters: run.method.encoder().parameters(),
-        })?;
-        for message in self.config.method.warnings(self.train.len()) {
-            self.sinks.on(&Event::Warning { message })?;
-        }
-        Ok(())
-    }
-
-    /// Checks that the device can hold the memory of negatives in one tensor.
-    pub(super) fn check_memory(&self) -> Result<()> {
-        let (rows, dim) = (self.config.method.memory_rows(self.train.len()), self.config.model.head.dim);
-        let (bytes, limit) = (4 * (rows * dim) as u64, self.device.info.largest_tensor().unwrap_or(u64::MAX));
-        if bytes <= limit {
-            return Ok(());
-        }
-        let what = format!(
-            "the memory of {rows} rows of width {dim} has {} MiB, but the device holds at most {} MiB in a tensor",
-            bytes >> 20,
-            limit >> 20
-        );
-        Err(Error::input(what).hint("use a smaller memory or width (`model.head.dim`), or a device without that limit (cpu, cuda)"))
+        };
+        self.tell(&start);
+        self.config.method.warnings(self.train.len()).into_iter().for_each(|message| self.warn(message));
     }
 }
 
@@ -98,4 +89,31 @@ fn start_from(method: &mut dyn Method, nets: &[Net], path: &Path) -> Result<Stri
     }
     method.restore(&state)?;
     Ok(format!("starts from given weights: {report}"))
+}
+
+/// Gives all nets of a method the weights and running statistics that the nets of another run have in its newest checkpoint. Memories and the
+/// optimizer begin anew. A run of another method gives its trained encoder to all nets, head included where it fits.
+///
+/// # Errors
+/// No run, no whole checkpoint, or another model.
+fn start_from_run(method: &mut dyn Method, nets: &[Net], run: &Path) -> Result<String> {
+    let found = checkpoint::find(&run.join("checkpoint"), Which::Newest)?;
+    let mut state = method.state();
+    let of_nets = |name: &String| nets.iter().any(|net| name.strip_prefix(net.name).is_some_and(|rest| rest.starts_with('.')));
+    let wanted: Vec<String> = state.keys().filter(|name| of_nets(name)).cloned().collect();
+    let given = &found.checkpoint.tensors;
+    let fits = |name: &String| given.get(name).is_some_and(|data| data.shape() == state[name].shape());
+    if !wanted.iter().all(fits) {
+        // Another method or model: by the rules for foreign weights, which say what does not fit.
+        return start_from(method, nets, &found.folder.join("tensors.safetensors"));
+    }
+    for name in wanted {
+        state.insert(name.clone(), given[&name].clone());
+    }
+    method.restore(&state)?;
+    Ok(format!(
+        "starts from the nets of `{}` at step {}; memories and the optimizer begin anew",
+        run.display(),
+        found.checkpoint.state.step
+    ))
 }

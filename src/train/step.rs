@@ -275,7 +275,7 @@ impl Read {
         match all.into_iter().find(|(_, value)| !value.is_finite()) {
             None => Ok(()),
             Some((name, value)) => Err(Error::run(format!("`{name}` is {value} at step {step}; the weights were not updated")).hint(
-                "the last checkpoint is intact: resume from it with a lower optim.lr, a limit for the gradient (optim.clip_norm) or a higher method.temperature",
+                "the last checkpoint is whole: resume from it with a lower optim.lr or a limit for the gradient (optim.clip_norm); without one, start over",
             )),
         }
     }

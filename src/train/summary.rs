@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Outcome;
+
 /// A weighted-kNN result with its protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Knn {
@@ -28,6 +30,9 @@ pub struct Best {
     pub top1: f64,
     /// The epoch after which it was measured.
     pub epoch: u64,
+    /// Completed steps then; runs of older programs did not say.
+    #[serde(default)]
+    pub step: Option<u64>,
 }
 
 impl Best {
@@ -60,6 +65,9 @@ pub struct KnnSummary {
 /// The whole summary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    /// How the run ended; `finished` in runs of older programs, which wrote no other summaries.
+    #[serde(default = "finished")]
+    pub outcome: Outcome,
     /// Name of the method.
     pub method: String,
     /// Name of the mixture.
@@ -76,14 +84,19 @@ pub struct Summary {
     pub images_per_s: f64,
     /// Share of the training time spent waiting for images.
     pub data_wait: f64,
-    /// Loss of the last step.
+    /// Loss of the last step; `null` if it is not known.
+    #[serde(deserialize_with = "crate::json::number")]
     pub loss_last: f64,
-    /// Images replaced because they could not be read.
+    /// Images that could not be read, each counted once; others took their places.
     pub broken_images: u64,
     /// Largest resident set of the process, in MiB, if the system tells.
     pub peak_rss_mib: Option<f64>,
     /// Accuracy; `null` without labels or with `eval.enabled` = false.
     pub knn: Option<KnnSummary>,
+}
+
+fn finished() -> Outcome {
+    Outcome::Finished
 }
 
 /// The largest resident set of this process so far, in MiB.

@@ -40,12 +40,12 @@ impl Finetune {
             seed: subject.config.seed,
         };
         let mut progress = Progress::new(self.subject.json, config.epochs);
-        let stop = cli::stop_flag("this epoch")?;
+        let stop = cli::signals::stop_flag("this epoch")?;
         let outcome = task.run(stop, &mut |course| progress.tell(std::slice::from_ref(course)))?;
         progress.end();
         if outcome.interrupted {
             cli::print("stopped; nothing was written");
-            return Ok(ExitCode::from(cli::INTERRUPTED));
+            return Ok(ExitCode::from(cli::signals::status()));
         }
         let published = FinetuneConfig { fraction: config.fraction, ..FinetuneConfig::default() } == config;
         let tag = if published { "finetune-swav" } else { "finetune-swav-modified" };

@@ -64,11 +64,11 @@ impl Linear {
             Saved::remove(&task.state)?;
         }
         let mut progress = Progress::new(self.subject.json, task.plan.epochs);
-        let outcome = task.run(cli::stop_flag("this epoch")?, &mut |courses| progress.tell(courses))?;
+        let outcome = task.run(cli::signals::stop_flag("this epoch")?, &mut |courses| progress.tell(courses))?;
         progress.end();
         if let Some(epoch) = outcome.interrupted {
             cli::print(&format!("stopped after epoch {epoch}; the same command goes on from there"));
-            return Ok(ExitCode::from(cli::INTERRUPTED));
+            return Ok(ExitCode::from(cli::signals::status()));
         }
         let records = records(&subject, &task.plan, &outcome);
         subject.tell_broken(outcome.broken);

@@ -1,10 +1,21 @@
 //! The metrics file.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::files::JsonlFile;
 use crate::train::events::{Event, Sink};
+
+/// An event with the time at which it was written, in UTC.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    time: String,
+}
 
 /// Writes events to a file, one JSON object a line. Floats that are not finite become `null`.
 #[derive(Debug)]
@@ -28,7 +39,11 @@ impl Sink for JsonLines {
     fn on(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step { step, loss, .. } if *step != 1 && step % self.every_steps != 0 && loss.is_finite() => Ok(()),
-            _ => self.file.push(event),
+            _ => self.file.push(&Line { event, time: crate::time::utc(SystemTime::now()) }),
         }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.file.sync()
     }
 }

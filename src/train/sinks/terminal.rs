@@ -117,12 +117,13 @@ impl Sink for Terminal {
 /// step only the numbers, short enough for a bar on 80 columns.
 fn text(event: &Event, epochs: u64) -> String {
     match event {
-        Event::Start { run, method, mixture, device, kernels, images, step, steps, epochs, parameters } => {
+        Event::Start { run, method, mixture, device, kernels, train, test, images, step, steps, epochs, parameters } => {
             let resumed = if *step > 0 { format!(", resumed at step {step}") } else { String::new() };
             let kernels: String =
                 kernels.iter().map(|k| format!("\n  {:8} {}: {}", k.op.name(), k.path.name(), k.reason)).collect();
+            let test = test.as_ref().map_or("none, so no kNN", String::as_str);
             format!(
-                "{method} with mixture {mixture} on {device}\n  run      {run}{resumed}{kernels}\n  \
+                "{method} with mixture {mixture} on {device}\n  run      {run}{resumed}{kernels}\n  train    {train}\n  test     {test}\n  \
                  work     {} images, {} epochs, {} steps, {} parameters",
                 grouped(*images),
                 grouped(*epochs),
@@ -147,7 +148,14 @@ fn text(event: &Event, epochs: u64) -> String {
         Event::Broken { name, reason, replaced_by } => {
             format!("warning: `{name}` cannot be used ({reason}); `{replaced_by}` takes its place")
         }
-        Event::Checkpoint { step, path } => format!("checkpoint at step {step}: {path}"),
+        Event::Checkpoint { step, path, bytes, seconds, .. } => {
+            let size = if *bytes > 0 {
+                format!(" ({:.1} MiB, {})", *bytes as f64 / f64::from(1 << 20), duration(*seconds))
+            } else {
+                String::new()
+            };
+            format!("checkpoint of step {step}: {path}{size}")
+        }
         Event::Warning { message } => format!("warning: {message}"),
         Event::Knn { epoch, protocol, k, top1, best, wall_s, .. } => format!(
             "{protocol} (k {k}) after epoch {epoch}: {:.2} % top-1, best {:.2} %, {}",

@@ -29,7 +29,8 @@ fn start() -> Event {
     let [run, method, mixture, device] = ["runs/a", "moco", "im", "flex"].map(str::to_owned);
     let kernels = vec![Choice { op: Op::Mix, path: KernelPath::Tensor, reason: "a bare CPU".to_owned() }];
     let (images, step, steps, epochs, parameters) = (50_000, 0, 19_600, 200, 11_173_962);
-    Event::Start { run, method, mixture, device, kernels, images, step, steps, epochs, parameters }
+    let (train, test) = ("data/train: 50,000 images, 10 classes".to_owned(), None);
+    Event::Start { run, method, mixture, device, kernels, train, test, images, step, steps, epochs, parameters }
 }
 
 fn step(step: u64, loss: f64) -> Event {
@@ -101,18 +102,21 @@ fn lines_tell_the_run() {
         data_wait: 0.0,
         lr: 0.06,
     };
-    let checkpoint = Event::Checkpoint { step: 9, path: "runs/a/checkpoint".to_owned() };
+    let checkpoint =
+        Event::Checkpoint { step: 9, path: "runs/a/checkpoint".to_owned(), bytes: 3 << 20, seconds: 0.5, waited_s: 0.0 };
     let text = shown(false, &[start(), step(9, 6.5), epoch, monitor, knn, checkpoint, warning, end(Outcome::Finished)]);
     let expected = "\
 moco with mixture im on flex
   run      runs/a
   mix      tensor: a bare CPU
+  train    data/train: 50,000 images, 10 classes
+  test     none, so no kNN
   work     50,000 images, 200 epochs, 19,600 steps, 11,173,962 parameters
 step 9/19600  epoch 1/200  loss 6.5000  pos 0.012  1,234 img/s  wait 3%  ETA 1h02m
 epoch 3/200  loss 6.0000  pos 0.020  lr 6.000e-2  9.5 img/s  wait 0%  1m05s
 monitor after epoch 3: feature std 0.0871, RankMe 65.2 (features 31.0), alignment 0.312, uniformity -2.87, 1.5s
 knn-unmix (k 200) after epoch 3: 89.11 % top-1, best 90.00 %, 2.0s
-checkpoint at step 9: runs/a/checkpoint
+checkpoint of step 9: runs/a/checkpoint (3.0 MiB, 0.5s)
 warning: slow
 finished 19,600 steps in 1h06m: loss 5.1000, 100.0 img/s
 ";
