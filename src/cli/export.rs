@@ -1,6 +1,6 @@
 //! `unmix export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -48,7 +48,8 @@ enum HeadChoice {
 impl Export {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
-        let config = super::run_config(&self.run, &[])?;
+        let config = super::run_config(&self.run)?;
+        refuse_ending(&self.out, "--out")?;
         let Checkpoint { state, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
         let net = choose(config.method.demands().nets, self.which.as_deref())?;
         let (which, mut encoder) = (net.name, part(&tensors, net.name));
@@ -122,6 +123,25 @@ impl Export {
         lines.push(format!("m.load_state_dict(load_file(\"{}\"), strict=True)", self.out.display()));
         lines.join("\n")
     }
+}
+
+/// Refuses to write safetensors under the name of another format. A file of the system, such as /dev/stdout, has no ending.
+///
+/// # Errors
+/// Another ending than `.safetensors`, or none.
+pub(super) fn refuse_ending(out: &Path, flag: &str) -> Result<()> {
+    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if ending.as_deref() == Some("safetensors") || std::fs::metadata(out).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let hint = match ending.as_deref() {
+        Some("onnx") => "ONNX is exported from PyTorch: write .safetensors, load it with the printed lines, then torch.onnx.export",
+        Some("pth" | "pt" | "bin" | "ckpt") => {
+            "PyTorch loads .safetensors with the printed lines; torch.save(m.state_dict(), \"x.pth\") then writes its own format"
+        }
+        _ => "name a file that ends in .safetensors",
+    };
+    Err(Error::input(format!("{flag} `{}`: weights are written as .safetensors and nothing else", out.display())).hint(hint))
 }
 
 /// The net that is asked for, or else the one that is trained.
