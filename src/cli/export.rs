@@ -10,7 +10,8 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::method::Net;
 use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
-use crate::model::{HeadName, Shape, StateDict, weights};
+use crate::model::tensors::{SANE, first_bad};
+use crate::model::{HeadName, Shape, StateDict, state, weights};
 use crate::train::Checkpoint;
 
 /// Writes the encoder of a run under the names of other libraries.
@@ -50,7 +51,7 @@ impl Export {
     pub fn run(&self) -> Result<ExitCode> {
         let config = super::run_config(&self.run)?;
         refuse_ending(&self.out, "--out")?;
-        let Checkpoint { state, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
+        let Checkpoint { state: at, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
         let net = choose(config.method.demands().nets, self.which.as_deref())?;
         let (which, mut encoder) = (net.name, part(&tensors, net.name));
         let shape = config.model.shape(net.channels.len());
@@ -61,10 +62,13 @@ impl Export {
         if self.head == HeadChoice::Drop {
             encoder.retain(|name, _| !name.starts_with("fc."));
         }
+        if let Some((name, what)) = first_bad(&encoder, SANE) {
+            return Err(state::spoilt(&name, &what));
+        }
         let mut about = about(&config, &shape, self.head == HeadChoice::Keep);
-        (about["which"], about["method"], about["step"]) = (which.into(), state.method.into(), state.step.into());
+        (about["which"], about["method"], about["step"]) = (which.into(), at.method.into(), at.step.into());
         weights::write(&self.out, &encoder, &about)?;
-        super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), state.step, self.out.display()));
+        super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), at.step, self.out.display()));
         super::print(&self.recipe(&config, resnet));
         Ok(ExitCode::SUCCESS)
     }

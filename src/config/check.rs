@@ -1,5 +1,7 @@
 //! Checking a config against its schema: every unknown key and every wrong value at once, each with its path.
 
+use std::cell::OnceCell;
+
 use serde_json::{Map, Value};
 
 use super::schema::{self, join};
@@ -19,7 +21,7 @@ pub struct Problem {
 /// The problems of `value` under the schema `root`. An absent tag (`method.name`) is filled in from the default,
 /// as every other absent key is by the type itself.
 pub fn problems(root: &Value, value: &mut Value) -> Vec<Problem> {
-    let mut walk = Walk { root, keys: schema::keys_of(root), problems: Vec::new() };
+    let mut walk = Walk { root, keys: OnceCell::new(), problems: Vec::new() };
     walk.node(root, value, "");
     walk.problems
 }
@@ -82,7 +84,8 @@ fn suggested<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
 
 struct Walk<'a> {
     root: &'a Value,
-    keys: Vec<schema::Key>,
+    /// All keys, listed when one is sought.
+    keys: OnceCell<Vec<schema::Key>>,
     problems: Vec<Problem>,
 }
 
@@ -198,16 +201,20 @@ impl Walk<'_> {
         self.problems.push(Problem { line: format!("`{at}`: unknown key; {advice}"), path: at, unknown: true });
     }
 
+    fn keys(&self) -> &[schema::Key] {
+        self.keys.get_or_init(|| schema::keys_of(self.root))
+    }
+
     /// The key that other programs call `key`.
     fn meant(&self, key: &str) -> Option<&str> {
         let own = synonym(key, &KEYS)?;
-        self.keys.iter().map(|known| known.path.as_str()).find(|path| *path == own)
+        self.keys().iter().map(|known| known.path.as_str()).find(|path| *path == own)
     }
 
     /// Up to three places elsewhere that have a key of this name, those of the same section first.
     fn elsewhere(&self, key: &str, path: &str) -> Vec<String> {
         let ends = format!(".{key}");
-        let mut found: Vec<&str> = self.keys.iter().map(|known| known.path.as_str()).collect();
+        let mut found: Vec<&str> = self.keys().iter().map(|known| known.path.as_str()).collect();
         found.retain(|known| *known == key || known.ends_with(&ends));
         found.dedup();
         found.sort_by_key(|known| path.is_empty() || !known.starts_with(&format!("{path}.")));

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -54,15 +53,9 @@ pub fn set(value: &mut Value, assignment: &str) -> Result<()> {
         place = enter(place, segment, &walked).map_err(bad)?;
         walked = schema::join(&walked, segment);
     }
-    *place = written(&schema::forms_at(own_schema(), value, path), text);
+    *place = written(&schema::forms_at(schema::cached::<super::RunConfig>(), value, path), text);
     *value = changed;
     Ok(())
-}
-
-/// The schema of a run's config, made once.
-fn own_schema() -> &'static Value {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(schema::schema::<super::RunConfig>);
-    &SCHEMA
 }
 
 /// The value that a text stands for where one of `forms` is wanted.
@@ -116,7 +109,7 @@ fn enter<'a>(place: &'a mut Value, segment: &str, walked: &str) -> Result<&'a mu
 ///
 /// # Errors
 /// All unknown keys and wrong values, one detail line each.
-pub fn resolve<T: DeserializeOwned + JsonSchema>(value: Value) -> Result<T> {
+pub fn resolve<T: DeserializeOwned + JsonSchema + 'static>(value: Value) -> Result<T> {
     let (resolved, problems) = resolve_rest(value)?;
     if problems.is_empty() { Ok(resolved) } else { Err(refusal(problems.into_iter().map(|problem| problem.line).collect())) }
 }
@@ -125,11 +118,11 @@ pub fn resolve<T: DeserializeOwned + JsonSchema>(value: Value) -> Result<T> {
 ///
 /// # Errors
 /// What is left is no config either.
-pub fn resolve_rest<T: DeserializeOwned + JsonSchema>(mut value: Value) -> Result<(T, Vec<Problem>)> {
+pub fn resolve_rest<T: DeserializeOwned + JsonSchema + 'static>(mut value: Value) -> Result<(T, Vec<Problem>)> {
     if let Some(map) = value.as_object_mut() {
         map.shift_remove("$schema");
     }
-    let problems = check::problems(&schema::schema::<T>(), &mut value);
+    let problems = check::problems(schema::cached::<T>(), &mut value);
     problems.iter().for_each(|problem| remove(&mut value, &problem.path));
     match serde_json::from_value(value) {
         Ok(resolved) => Ok((resolved, problems)),

@@ -29,16 +29,16 @@ const MOST: [(&str, u64); 30] = [
     ("model.stem_channels", 1 << 14),
     ("model.head.dim", 1 << 16),
     ("model.bn_splits", 1 << 16),
-    // Times the steps of an epoch.
-    ("schedule.epochs", 10_000_000),
+    // Times the steps of an epoch, which number images in 32 bits.
+    ("schedule.epochs", 1 << 31),
     ("schedule.steps", 1 << 50),
     ("log.preview", 1 << 12),
     ("eval.batch", 1 << 20),
     ("eval.knn.k", 1 << 30),
-    ("eval.linear.epochs", 10_000_000),
+    ("eval.linear.epochs", 1 << 31),
     ("eval.linear.batch", 1 << 20),
     ("eval.linear.cache_mib", 1 << 30),
-    ("eval.finetune.epochs", 10_000_000),
+    ("eval.finetune.epochs", 1 << 31),
     ("eval.finetune.batch", 1 << 20),
     ("eval.monitor.images", 1 << 30),
 ];

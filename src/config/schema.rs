@@ -2,6 +2,10 @@
 
 mod keys;
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
@@ -10,6 +14,14 @@ pub use keys::{Key, keys, keys_of, table};
 /// The JSON schema of `T`, for editors and for the checks of this module.
 pub fn schema<T: JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()
+}
+
+/// The same, made once for each type.
+pub(super) fn cached<T: JsonSchema + 'static>() -> &'static Value {
+    static MADE: Mutex<BTreeMap<TypeId, &'static Value>> = Mutex::new(BTreeMap::new());
+    // A schema is whole before it is put in: a panic elsewhere leaves nothing half made.
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(schema::<T>())))
 }
 
 /// Follows `$ref` to the definition.

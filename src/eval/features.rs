@@ -188,9 +188,12 @@ const LISTED: usize = 5;
 pub fn unreadable_warning(names: &[String]) -> Option<String> {
     let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{}`", name.escape_debug())).collect();
     let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
-    let count = if names.len() == 1 { "1 image".to_owned() } else { format!("{} images", names.len()) };
-    (!names.is_empty())
-        .then(|| format!("{count} could not be read and count neither as neighbour nor as test: {}{more}", listed.join(", ")))
+    let count = if names.len() == 1 {
+        "1 image could not be read and is".to_owned()
+    } else {
+        format!("{} images could not be read and are", names.len())
+    };
+    (!names.is_empty()).then(|| format!("{count} left out: {}{more}", listed.join(", ")))
 }
 
 /// Watches rows for values that are not finite. The sums of squares stay on the device until the end: a look at every batch would wait

@@ -32,6 +32,7 @@ impl Session {
             refuse_grey(train.as_ref())?;
         }
         let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
+        config.check_memory(train.len(), &device.info)?;
         let (dir, checkpoint) = open_dir(&config, file)?;
         let mut sinks = Sinks(vec![Box::new(JsonLines::append(dir.metrics(), config.log.every_steps)?)]);
         sinks.0.extend(listeners);
