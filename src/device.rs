@@ -1,5 +1,7 @@
 //! From a device's name to a device, with what it can do, and which kernel path it takes and why.
 
+pub mod memory;
+
 use burn::tensor::Device;
 use serde::Serialize;
 
@@ -73,11 +75,19 @@ impl DeviceInfo {
         self.name == "cpu"
     }
 
+    /// Bytes of the memory that tensors live in, where the system tells: that of the host, which a software adapter uses, too.
+    pub fn memory(&self) -> Option<u64> {
+        if self.on_host() || self.name == SOFTWARE { memory::host() } else { None }
+    }
+
     /// The largest tensor that the device can hold, in bytes; `None` where only its memory limits it.
     pub fn largest_tensor(&self) -> Option<u64> {
         self.limits.iter().find(|(name, _)| name == LARGEST_BINDING).map(|(_, bytes)| *bytes)
     }
 }
+
+/// The name of wgpu's adapter that runs on the CPU.
+const SOFTWARE: &str = "wgpu-cpu";
 
 /// The limit of wgpu that caps a tensor.
 const LARGEST_BINDING: &str = "max_storage_buffer_binding_size";
@@ -128,9 +138,27 @@ fn unknown(name: &str) -> Error {
     Error::input(format!("there is no device `{name}`")).hint(nearest(name, NAMES))
 }
 
+/// The first device of a list that opens; its description says why those before it did not.
+fn first_of(devices: &[(&str, &dyn Fn() -> Result<Opened>)]) -> Result<Opened> {
+    let mut passed_over = Vec::new();
+    for (name, open) in devices {
+        match open() {
+            Ok(mut opened) => {
+                if !passed_over.is_empty() {
+                    opened.info.description += &format!("; auto passed over {}", passed_over.join(", "));
+                }
+                return Ok(opened);
+            }
+            Err(error) => passed_over.push(format!("{name} ({})", error.message())),
+        }
+    }
+    Err(Error::input(format!("there is no device: {}", passed_over.join(", ")))
+        .hint("`unmix devices` says what each of them needs"))
+}
+
 /// CUDA, then a real GPU through wgpu, then the CPU.
 fn open_first() -> Result<Opened> {
-    open_cuda(0).or_else(|_| open_wgpu(false)).or_else(|_| open_flex())
+    first_of(&[("cuda", &|| open_cuda(0)), ("wgpu", &|| open_wgpu(false)), ("cpu", &open_flex)])
 }
 
 #[cfg(feature = "flex")]
@@ -204,11 +232,12 @@ fn open_wgpu(software: bool) -> Result<Opened> {
     use burn::tensor::DeviceKind;
     use burn_wgpu::wgpu;
 
-    let name = if software { "wgpu-cpu" } else { "wgpu" };
+    let name = if software { SOFTWARE } else { "wgpu" };
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-    let adapter = adapters.into_iter().find(|a| (a.get_info().device_type == wgpu::DeviceType::Cpu) == software);
-    let Some(adapter) = adapter else {
+    let of_kind = |a: &wgpu::Adapter| (a.get_info().device_type == wgpu::DeviceType::Cpu) == software;
+    let adapters: Vec<wgpu::Adapter> = adapters.into_iter().filter(of_kind).collect();
+    let Some(first) = adapters.first() else {
         return Err(if software {
             Error::input("no software adapter: wgpu found no Vulkan driver that runs on the CPU")
                 .hint("install one (Debian: mesa-vulkan-drivers) and set XDG_RUNTIME_DIR")
@@ -217,14 +246,22 @@ fn open_wgpu(software: bool) -> Result<Opened> {
                 .hint("install the GPU's Vulkan driver, or use --device cpu; --device wgpu-cpu uses software Vulkan")
         });
     };
-    let (about, limits) = (adapter.get_info(), adapter.limits());
     let kind = if software { DeviceKind::Cpu } else { DeviceKind::DefaultDevice };
     let device = pollster::block_on(Device::wgpu_options().device_kind(kind.clone()).init_async())
         .or_else(|error| reopened(kind, &error))
         .map_err(|error| {
-            Error::input(format!("the adapter `{}` cannot be used: {error}", about.name))
+            Error::input(format!("the adapter `{}` cannot be used: {error}", first.get_info().name))
                 .hint("update its driver, or use --device cpu")
         })?;
+    // Of several adapters it is Burn that chooses; the one that is described, and whose limits hold, is the one that it chose.
+    let used = device.identity().map(|identity| identity.name);
+    let chosen = adapters.iter().find(|adapter| used.as_ref() == Some(&adapter.get_info().name));
+    let Some(adapter) = chosen.or(used.is_none().then_some(first)) else {
+        let used = used.unwrap_or_default();
+        return Err(Error::input(format!("--device {name} opened `{used}`, which is not such an adapter"))
+            .hint("unset CUBECL_WGPU_DEFAULT_DEVICE, or choose the device that it names"));
+    };
+    let (about, limits) = (adapter.get_info(), adapter.limits());
     let compiler = compiler_of(&device);
     let description = format!("{} ({:?}, {} {})", about.name, about.backend, about.driver, about.driver_info);
     let limits = vec![
@@ -267,4 +304,18 @@ fn compiler_of(device: &Device) -> String {
 #[cfg(test)]
 pub fn test_device() -> Device {
     open("cpu").expect("tests run with the feature flex").device
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_says_why_faster_devices_were_passed_over() {
+        let missing = || Err(Error::input("no driver").hint("install it"));
+        let opened = first_of(&[("cuda", &missing), ("cpu", &open_flex)]).unwrap();
+        assert!(opened.info.name == "cpu" && opened.info.description.ends_with("; auto passed over cuda (no driver)"));
+        assert!(!first_of(&[("cpu", &open_flex), ("cuda", &missing)]).unwrap().info.description.contains("passed over"));
+        assert!(first_of(&[("cuda", &missing)]).unwrap_err().message().contains("cuda (no driver)"));
+    }
 }

@@ -7,6 +7,14 @@ pub struct Unread<'a> {
     out: &'a mut Vec<String>,
 }
 
+/// What stands between the key and the reason.
+const SET: &str = "` is set, but ";
+
+/// The key of a refusal, if a line is one.
+pub fn key_of(line: &str) -> Option<&str> {
+    line.strip_prefix('`')?.split_once(SET).map(|(key, _)| key)
+}
+
 impl<'a> Unread<'a> {
     /// For the table at the path `at`; refusals go to `out`, one line each.
     pub fn of(at: &'a str, out: &'a mut Vec<String>) -> Self {
@@ -16,7 +24,7 @@ impl<'a> Unread<'a> {
     /// Refuses `key` if it is `set` and not `read`: `because` says what keeps it from being read, `hint` what to do.
     pub fn key(&mut self, key: &str, set: bool, read: bool, because: &str, hint: &str) {
         if set && !read {
-            self.out.push(format!("`{}.{key}` is set, but {because}; {hint}", self.at));
+            self.out.push(format!("`{}.{key}{SET}{because}; {hint}", self.at));
         }
     }
 
@@ -46,5 +54,7 @@ mod tests {
                 "`mixture.anchor` is set, but no method reads it; leave it out",
             ]
         );
+        assert_eq!(out.iter().filter_map(|line| key_of(line)).collect::<Vec<_>>(), ["mixture.beta", "mixture.anchor"]);
+        assert_eq!(key_of("`data.batch` is 0, must be at least 1"), None);
     }
 }

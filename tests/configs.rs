@@ -161,6 +161,19 @@ fn moco_v2() -> Row {
     }))
 }
 
+/// MoCo v1 on ImageNet, as its program is: .03 falls to a tenth after 120 and after 160 epochs.
+fn moco_v1() -> Row {
+    moco_v2().and(json!({
+        "/views/recipe": "moco_v1", "/method/temperature": 0.07, "/model/head/name": "linear", "/schedule/kind": "multistep",
+        "/schedule/milestones": [120, 160], "/schedule/milestones_at": [], "/schedule/factor": 0.1, "/eval/enabled": false,
+    }))
+}
+
+/// Un-Mix's recipe for CIFAR with views of 64 pixels, and other images' mean and deviation: settings of our own.
+fn unmix_larger(mean: [f64; 3], std: [f64; 3]) -> Row {
+    unmix_cifar(true).and(json!({"/views/crop/size": 64, "/views/mean": mean, "/views/std": std}))
+}
+
 /// Un-Mix's recipe for CIFAR cut down to two CPU cores: an eighth of the width, views of 16 pixels, two epochs. Settings of our own.
 fn small_cpu(method: &str) -> Row {
     let row = unmix_cifar(false).and(json!({
@@ -212,6 +225,10 @@ fn row(name: &str) -> Option<Row> {
         ["cifar10", "cpu", method] => small_cpu(method).and(mixture("none")),
         ["cifar10", method, mix] => first_version_small(method).and(mixture(mix)),
         ["cifar10", "moco", mix, form @ ("sym" | "asym")] => unmix_cifar(form == "sym").and(mixture(mix)),
+        ["cifar100", "moco", mix, form @ ("sym" | "asym")] => unmix_cifar(form == "sym").and(mixture(mix)),
+        ["stl10", "moco", mix] => unmix_larger([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).and(mixture(mix)),
+        ["tiny", "imagenet", "moco", mix] => unmix_larger([0.4802, 0.4481, 0.3975], [0.2302, 0.2265, 0.2262]).and(mixture(mix)),
+        ["imagenet", "mocov1", mix] => moco_v1().and(mixture(mix)),
         ["imagenet", "mocov2", mix] => moco_v2().and(mixture(mix)),
         ["quickstart"] => embedded().and(mixture("im")),
         ["smoke"] => smoke().and(mixture("im")),
@@ -283,4 +300,31 @@ fn rates_fall_where_the_programs_let_them_fall() {
     near(rate("cifar10-moco-unmix-sym", 1000, 999), 0.0);
     near(rate("imagenet-mocov2-unmix", 200, 0), 0.03);
     near(rate("imagenet-mocov2-unmix", 200, 100), 0.015);
+}
+
+/// A file says what it is, how it is run, and what differs from the program that it names.
+#[test]
+fn every_config_names_its_source_and_its_deviations() {
+    for path in files() {
+        let name = stem(&path);
+        let about = RunConfig::load(&path, &[]).unwrap().about;
+        for (key, text) in
+            [("source", &about.source), ("hardware", &about.hardware), ("time", &about.time), ("expectation", &about.expectation)]
+        {
+            assert!(text.len() > 20, "{name}: about.{key} says nothing: `{text}`");
+        }
+        assert!(about.command.contains(&format!("configs/{name}.json")), "{name}: {}", about.command);
+        assert!(!about.expectation.contains("not part of this version"), "{name}: {}", about.expectation);
+        let says: &[&str] = match name.split('-').collect::<Vec<_>>()[..] {
+            ["imagenet100", "moco", _] => &["Crops from .1", "its README says 4096", "120, 160 and 200", "model.bn_splits"],
+            ["imagenet100", ..] => &["Crops from .1", "its README says 4096", "120, 160 and 200", "statistics of the whole batch"],
+            ["cifar10", "cmc", _] => &["Carried over", "from .1 of the area"],
+            ["cifar10", "moco" | "insdis", _] => &["Carried over", "crops from .08"],
+            ["imagenet", "mocov2", "unmix"] => &["one draw holds for the batch", "default is 0"],
+            ["imagenet", "mocov1", _] => &["SplitBN groups"],
+            ["stl10" | "tiny", ..] => &["carried over by us"],
+            _ => &[],
+        };
+        says.iter().for_each(|part| assert!(about.source.contains(part), "{name} does not say `{part}`: {}", about.source));
+    }
 }

@@ -199,9 +199,14 @@ fn images_that_cannot_be_read_are_told() {
     let args = ["--run", "run", "--data", "animals", "--set", "data.max_broken=0.5", "--json"];
     for kind in [&["knn"][..], &["linear", "--fast", "--epochs", "1"], &["finetune", "--labels", "1"]] {
         let output = succeed(eval(dir.path(), kind).args(args));
-        assert!(text(&output).contains("warning: 1 images could not be read"), "{}", text(&output));
+        assert!(
+            text(&output).contains("warning: 1 image could not be read and is left out: `animals/test/a/2.png`"),
+            "{}",
+            text(&output)
+        );
         let object: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(object["results"][0]["result"]["broken_images"], 1);
+        let result = &object["results"][0]["result"];
+        assert_eq!((&result["broken_images"], &result["unreadable"]), (&1.into(), &serde_json::json!(["animals/test/a/2.png"])));
     }
 }
 

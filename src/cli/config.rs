@@ -40,9 +40,18 @@ impl Config {
                 super::print(&pretty(&resolved)?);
             }
             Self::Check { files, set } => {
+                let mut bad = 0;
                 for file in files {
-                    RunConfig::load(file, set).map_err(|error| error.detail(format!("in `{}`", file.display())))?;
-                    super::print(&format!("{}: ok", file.display()));
+                    match RunConfig::load(file, set) {
+                        Ok(_) => super::print(&format!("{}: ok", file.display())),
+                        Err(error) => {
+                            bad += 1;
+                            eprintln!("{}: {error}", file.display());
+                        }
+                    }
+                }
+                if bad > 0 {
+                    return Err(Error::input(format!("{bad} of {} configs cannot be used", files.len())));
                 }
             }
             Self::Schema { table: false } => super::print(&pretty(&schema::schema::<RunConfig>())?),

@@ -1,6 +1,6 @@
 //! `unmix export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -10,7 +10,8 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::method::Net;
 use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
-use crate::model::{HeadName, Shape, StateDict, weights};
+use crate::model::tensors::{SANE, first_bad};
+use crate::model::{HeadName, Shape, StateDict, state, weights};
 use crate::train::Checkpoint;
 
 /// Writes the encoder of a run under the names of other libraries.
@@ -48,8 +49,9 @@ enum HeadChoice {
 impl Export {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
-        let config = super::run_config(&self.run, &[])?;
-        let Checkpoint { state, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
+        let config = super::run_config(&self.run)?;
+        refuse_ending(&self.out, "--out")?;
+        let Checkpoint { state: at, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
         let net = choose(config.method.demands().nets, self.which.as_deref())?;
         let (which, mut encoder) = (net.name, part(&tensors, net.name));
         let shape = config.model.shape(net.channels.len());
@@ -60,10 +62,13 @@ impl Export {
         if self.head == HeadChoice::Drop {
             encoder.retain(|name, _| !name.starts_with("fc."));
         }
+        if let Some((name, what)) = first_bad(&encoder, SANE) {
+            return Err(state::spoilt(&name, &what));
+        }
         let mut about = about(&config, &shape, self.head == HeadChoice::Keep);
-        (about["which"], about["method"], about["step"]) = (which.into(), state.method.into(), state.step.into());
+        (about["which"], about["method"], about["step"]) = (which.into(), at.method.into(), at.step.into());
         weights::write(&self.out, &encoder, &about)?;
-        super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), state.step, self.out.display()));
+        super::print(&format!("{} tensors of `{which}` after step {} in {}", encoder.len(), at.step, self.out.display()));
         super::print(&self.recipe(&config, resnet));
         Ok(ExitCode::SUCCESS)
     }
@@ -122,6 +127,25 @@ impl Export {
         lines.push(format!("m.load_state_dict(load_file(\"{}\"), strict=True)", self.out.display()));
         lines.join("\n")
     }
+}
+
+/// Refuses to write safetensors under the name of another format. A file of the system, such as /dev/stdout, has no ending.
+///
+/// # Errors
+/// Another ending than `.safetensors`, or none.
+pub(super) fn refuse_ending(out: &Path, flag: &str) -> Result<()> {
+    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if ending.as_deref() == Some("safetensors") || std::fs::metadata(out).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let hint = match ending.as_deref() {
+        Some("onnx") => "ONNX is exported from PyTorch: write .safetensors, load it with the printed lines, then torch.onnx.export",
+        Some("pth" | "pt" | "bin" | "ckpt") => {
+            "PyTorch loads .safetensors with the printed lines; torch.save(m.state_dict(), \"x.pth\") then writes its own format"
+        }
+        _ => "name a file that ends in .safetensors",
+    };
+    Err(Error::input(format!("{flag} `{}`: weights are written as .safetensors and nothing else", out.display())).hint(hint))
 }
 
 /// The net that is asked for, or else the one that is trained.

@@ -29,6 +29,7 @@ pub struct Import {
 impl Import {
     /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
+        export::refuse_ending(&self.out, "--out")?;
         let config = self.config.load()?;
         let own = state::collect(&config.model.init(3, config.seed, "query", &device::open("cpu")?.device));
         let (values, report) = weights::read(&self.weights, &own, self.strict)?;

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::RunConfig;
+use crate::config::{RunConfig, layer, saved};
 use crate::error::{Error, Result};
 use crate::train::RunDir;
 
@@ -76,9 +76,19 @@ impl ConfigArgs {
     }
 }
 
-/// The config of a run's folder, with settings laid over it.
-fn run_config(run: &Path, settings: &[String]) -> Result<RunConfig> {
-    RunConfig::load(&run_file(run)?, settings)
+/// The config of a run's folder, as far as it says what was trained.
+fn run_config(run: &Path) -> Result<RunConfig> {
+    RunConfig::from_value(run_value(run)?)
+}
+
+/// The same as JSON; keys that an earlier version read and this one does not are left out, with a warning.
+fn run_value(run: &Path) -> Result<serde_json::Value> {
+    let file = run_file(run)?;
+    let (value, dropped) = saved::readable(layer::read(&file)?)?;
+    if !dropped.is_empty() {
+        eprintln!("warning: `{}` says more than this version reads; left out: {}", file.display(), dropped.join(", "));
+    }
+    Ok(value)
 }
 
 /// The config file of a run's folder.

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{check, schema};
+use super::check::{self, Problem};
+use super::schema;
 use crate::error::{Error, Result, nearest};
 
 /// Reads a JSON file.
@@ -30,8 +31,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<Value> {
     })
 }
 
-/// Applies one `--set` argument, `key.path=value`. The value is JSON, or else a string. Objects on the way are created;
-/// a number in the path is an array's index.
+/// Applies one `--set` argument, `key.path=value`. The value is JSON, or what people write for it: `.1`, `+5`, `1e4` where a number is wanted,
+/// `True`, `None`; where a text is wanted it is the text, digits included. Objects on the way are created; a number in the path is an array's index.
 ///
 /// # Errors
 /// No `=`, an empty key, a path through something that holds no keys, an index past the end.
@@ -52,9 +53,37 @@ pub fn set(value: &mut Value, assignment: &str) -> Result<()> {
         place = enter(place, segment, &walked).map_err(bad)?;
         walked = schema::join(&walked, segment);
     }
-    *place = parse(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    *place = written(&schema::forms_at(schema::cached::<super::RunConfig>(), value, path), text);
     *value = changed;
     Ok(())
+}
+
+/// The value that a text stands for where one of `forms` is wanted.
+fn written(forms: &[&Value], text: &str) -> Value {
+    let fits = |value: &Value| forms.iter().any(|form| check::fits(form, value));
+    let parsed = parse(text).ok();
+    let exact = parsed.clone().filter(|value| value.is_object() || value.is_array() || value.is_string() || fits(value));
+    let as_text = || Some(Value::String(text.to_owned())).filter(&fits);
+    exact
+        .or_else(as_text)
+        .or_else(|| loosely(text).into_iter().find(&fits))
+        .or(parsed)
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// What a text that is no JSON may mean.
+fn loosely(text: &str) -> Vec<Value> {
+    let word = match text.trim().to_lowercase().as_str() {
+        "true" | "yes" | "on" => Some(Value::Bool(true)),
+        "false" | "no" | "off" => Some(Value::Bool(false)),
+        "none" | "null" => Some(Value::Null),
+        _ => None,
+    };
+    let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    // Beyond 2^53 a float is no longer the integer that was written.
+    let whole =
+        number.filter(|number| number.fract() == 0.0 && (0.0..9e15).contains(number)).map(|number| Value::from(number as u64));
+    word.into_iter().chain(whole).chain(number.map(Value::from)).collect()
 }
 
 /// The place of one path segment, created if it is a new key.
@@ -80,17 +109,45 @@ fn enter<'a>(place: &'a mut Value, segment: &str, walked: &str) -> Result<&'a mu
 ///
 /// # Errors
 /// All unknown keys and wrong values, one detail line each.
-pub fn resolve<T: DeserializeOwned + JsonSchema>(mut value: Value) -> Result<T> {
+pub fn resolve<T: DeserializeOwned + JsonSchema + 'static>(value: Value) -> Result<T> {
+    let (resolved, problems) = resolve_rest(value)?;
+    if problems.is_empty() { Ok(resolved) } else { Err(refusal(problems.into_iter().map(|problem| problem.line).collect())) }
+}
+
+/// As [`resolve`], with defaults in the place of what is wrong, which comes beside it.
+///
+/// # Errors
+/// What is left is no config either.
+pub fn resolve_rest<T: DeserializeOwned + JsonSchema + 'static>(mut value: Value) -> Result<(T, Vec<Problem>)> {
     if let Some(map) = value.as_object_mut() {
         map.shift_remove("$schema");
     }
-    let problems = check::problems(&schema::schema::<T>(), &mut value);
-    if problems.is_empty() {
-        return serde_json::from_value(value).map_err(|error| Error::input(format!("the config cannot be used: {error}")));
+    let problems = check::problems(schema::cached::<T>(), &mut value);
+    problems.iter().for_each(|problem| remove(&mut value, &problem.path));
+    match serde_json::from_value(value) {
+        Ok(resolved) => Ok((resolved, problems)),
+        Err(_) if !problems.is_empty() => Err(refusal(problems.into_iter().map(|problem| problem.line).collect())),
+        Err(error) => Err(Error::input(format!("the config cannot be used: {error}"))),
     }
+}
+
+/// One error of all problems.
+pub fn refusal(problems: Vec<String>) -> Error {
     let count = if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
     let error = problems.into_iter().fold(Error::input(format!("the config has {count}")), Error::detail);
-    Err(error.hint("`unmix config schema --table` lists every key with its default"))
+    error.hint("`unmix config schema --table` lists every key with its default")
+}
+
+/// Takes the key at a path away. An entry of an array cannot go alone: the array does.
+pub fn remove(value: &mut Value, path: &str) {
+    let (key, rest) = path.split_once('.').unwrap_or((path, ""));
+    let entry = rest.split('.').next().is_some_and(|next| next.parse::<usize>().is_ok());
+    match value.as_object_mut() {
+        Some(map) if rest.is_empty() || entry => drop(map.shift_remove(key)),
+        Some(map) => map.get_mut(key).into_iter().for_each(|inner| remove(inner, rest)),
+        None if path.is_empty() => *value = Value::Object(Map::new()),
+        None => {}
+    }
 }
 
 /// A suggestion for a file that is not there: the nearest name of the same folder.

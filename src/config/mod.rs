@@ -2,7 +2,10 @@
 
 mod check;
 pub mod layer;
+mod limits;
+mod memory;
 mod relations;
+pub mod saved;
 pub mod schema;
 
 pub use relations::shard_problem;
@@ -14,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::ViewsConfig;
 use crate::data::DataConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::finetune::FinetuneConfig;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear::LinearConfig;
@@ -227,9 +230,15 @@ impl RunConfig {
         if splits && value["views"]["color_space"].is_null() {
             layer::set(&mut value, "views.color_space=lab")?;
         }
-        let config: Self = layer::resolve(value)?;
-        config.validate()?;
-        Ok(config)
+        let (config, wrong) = layer::resolve_rest::<Self>(value)?;
+        // In the place of a wrong key stands its default: what is said of that is no problem of the file.
+        let named = |line: &String| wrong.iter().any(|problem| line.contains(&format!("`{}`", problem.path)));
+        let problems: Vec<String> = wrong
+            .iter()
+            .map(|problem| problem.line.clone())
+            .chain(config.problems().into_iter().filter(|line| !named(line)))
+            .collect();
+        if problems.is_empty() { Ok(config) } else { Err(layer::refusal(problems)) }
     }
 
     /// Checks every value and how they fit together.
@@ -238,13 +247,7 @@ impl RunConfig {
     /// One error with a line per problem.
     pub fn validate(&self) -> Result<()> {
         let problems = self.problems();
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let count = problems.len();
-        let error = Error::input(format!("the config has {count} problem{}", if count == 1 { "" } else { "s" }));
-        let error = problems.into_iter().fold(error, Error::detail);
-        Err(error.hint("`unmix config schema` lists every key with its meaning"))
+        if problems.is_empty() { Ok(()) } else { Err(layer::refusal(problems)) }
     }
 
     /// Equal shards that a batch is computed in, one after the other: `data.batch` over `data.micro_batch`.
@@ -277,7 +280,11 @@ impl RunConfig {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut out = Vec::new();
+        // The other checks reckon with these sizes.
+        let mut out = self.too_large();
+        if !out.is_empty() {
+            return out;
+        }
         self.data.problems("data", &mut out);
         self.views.problems("views", &mut out);
         self.mixture.problems("mixture", &mut out);

@@ -29,8 +29,10 @@ impl RunConfig {
     fn batches(&self, out: &mut Vec<String>) {
         let (batch, splits) = (self.data.batch, self.groups());
         if batch > 0 && !batch.is_multiple_of(splits) {
+            let below = batch / splits * splits;
+            let fitting = if below == 0 { splits.to_string() } else { format!("{below} or {}", below + splits) };
             out.push(format!(
-                "`data.batch` {batch} is not a multiple of `model.bn_splits` {splits}: set one of them (1 is plain batch norm, \
+                "`data.batch` {batch} is not a multiple of `model.bn_splits` {splits}: use {fitting}, or other groups (1 is plain batch norm, \
                  with which MoCo leaks on one device)"
             ));
         }

@@ -2,6 +2,10 @@
 
 mod keys;
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
@@ -10,6 +14,14 @@ pub use keys::{Key, keys, keys_of, table};
 /// The JSON schema of `T`, for editors and for the checks of this module.
 pub fn schema<T: JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()
+}
+
+/// The same, made once for each type.
+pub(super) fn cached<T: JsonSchema + 'static>() -> &'static Value {
+    static MADE: Mutex<BTreeMap<TypeId, &'static Value>> = Mutex::new(BTreeMap::new());
+    // A schema is whole before it is put in: a panic elsewhere leaves nothing half made.
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(schema::<T>())))
 }
 
 /// Follows `$ref` to the definition.
@@ -64,6 +76,26 @@ pub(super) fn tag<'a>(forms: &[&'a Value]) -> Option<&'a str> {
 /// The tag's value in one object form.
 pub(super) fn tag_value<'a>(form: &'a Value, tag: &str) -> &'a str {
     form.pointer(&format!("/properties/{tag}/const")).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The forms that a value at a dotted path may take in `config`: of tables with a name, those of the variant that it names, and of all variants
+/// where it names none.
+pub(super) fn forms_at<'a>(root: &'a Value, config: &Value, path: &str) -> Vec<&'a Value> {
+    let (mut forms, mut place) = (options(root, root), Some(config));
+    for segment in path.split('.') {
+        let objects: Vec<&Value> = forms.iter().copied().filter(|form| properties(form).is_some()).collect();
+        let named = tag(&objects).filter(|tag| *tag != segment).and_then(|tag| Some((tag, place?.get(tag)?.as_str()?)));
+        if let Some((tag, name)) = named.filter(|(tag, name)| objects.iter().any(|form| tag_value(form, tag) == *name)) {
+            forms = objects.into_iter().filter(|form| tag_value(form, tag) == name).collect();
+        }
+        let below = |form: &&'a Value| {
+            let property = properties(form).and_then(|known| known.get(segment));
+            property.or_else(|| form.get("items").filter(|_| segment.parse::<usize>().is_ok()))
+        };
+        forms = forms.iter().filter_map(below).flat_map(|node| options(root, node)).collect();
+        place = place.and_then(|place| place.get(segment));
+    }
+    forms
 }
 
 /// `a.b` from `a` and `b`; the root's path is empty.

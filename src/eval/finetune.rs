@@ -10,7 +10,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::features::{Extraction, stream, widths};
+use super::features::{Extraction, Unreadable, stream, widths};
 use super::knn::rank;
 use super::labels::Labels;
 use super::linear::{Course, Point};
@@ -144,8 +144,8 @@ pub struct Outcome {
     pub labels: usize,
     /// Whether it was asked to stop before the end.
     pub interrupted: bool,
-    /// Images that could not be read.
-    pub broken: usize,
+    /// Names of the images of either split that could not be read.
+    pub unreadable: Vec<String>,
 }
 
 /// The nets, what part of the input each sees, and the classifier on their features.
@@ -205,13 +205,14 @@ impl Task<'_> {
         };
         let (mut of_nets, mut of_head) = (sgd(), sgd());
         let mut loader = self.loader(images.clone());
-        let mut broken = 0;
+        let (mut trained, mut tested) = (Unreadable::default(), Vec::new());
         let mut course = Course { layer, lr: self.config.lr, curve: Vec::new() };
         for epoch in 0..self.config.epochs {
             let share = multistep(1.0, &self.config.milestones, self.config.factor, epoch);
             let mut sum = 0.0;
             for _ in 0..self.steps(images.len()) {
                 let batch = loader.next().ok_or_else(|| Error::run("the loader ended before the last epoch"))??;
+                trained.add(&batch.broken);
                 let truth: Vec<u32> = batch.labels.iter().flatten().copied().collect();
                 let n = truth.len();
                 let (logits, passes) = model.forward(&self.images(&batch.views[0]));
@@ -229,15 +230,16 @@ impl Task<'_> {
                 return Err(Error::run(format!("the loss is {loss} in epoch {}", epoch + 1))
                     .hint("use lower rates: eval.finetune.lr, eval.finetune.head_lr"));
             }
-            let (top1, top5, unread) = self.test(&model, &labels)?;
-            broken = unread;
+            let (top1, top5, unreadable) = self.test(&model, &labels)?;
+            tested = unreadable;
             course.curve.push(Point { epoch: epoch + 1, loss, top1, top5 });
             tell(&course);
             if stop.load(Ordering::SeqCst) && epoch + 1 < self.config.epochs {
-                return Ok(Outcome { course, labels: images.len(), interrupted: true, broken });
+                break;
             }
         }
-        Ok(Outcome { course, labels: images.len(), interrupted: false, broken: broken + loader.broken() })
+        let interrupted = (course.curve.len() as u64) < self.config.epochs;
+        Ok(Outcome { course, labels: images.len(), interrupted, unreadable: [trained.names(), tested].concat() })
     }
 
     /// Batches per epoch. A single image left over joins the batch before it: alone it has no statistics.
@@ -264,16 +266,17 @@ impl Task<'_> {
         Loader::start(self.train.clone(), Arc::new(recipe), self.how.loader, jobs)
     }
 
-    /// Top-1 and top-5 on the test split, in percent, and how many images could not be read.
-    fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64, usize)> {
+    /// Top-1 and top-5 on the test split, in percent, and the names of its images that could not be read, which do not count.
+    fn test(&self, model: &Classifier, labels: &Labels) -> Result<(f64, f64, Vec<String>)> {
         let (encoder, head) = model.frozen(self.encoder);
         let layer = self.encoder.layers().features();
-        let (mut hits, mut unlabelled) = ([0, 0], false);
-        let speed = stream(&encoder, self.test.clone(), &self.how, &[layer], |rows, seen| {
-            let logits = rows.into_iter().map(|rows| head.forward(rows)).next().expect("one layer");
+        let (mut hits, mut tested, mut unlabelled) = ([0, 0], 0, false);
+        let speed = stream(&encoder, self.test.clone(), &self.how, &[layer], |part| {
+            let logits = part.layers.into_iter().map(|rows| head.forward(rows)).next().expect("one layer");
             let classes = logits.dims()[1];
             let logits = logits.into_data().try_to_vec::<f32>().expect("logits are f32");
-            for (row, label) in logits.chunks(classes).zip(seen) {
+            tested += part.labels.len();
+            for (row, label) in logits.chunks(classes).zip(part.labels) {
                 let Some(label) = label.map(|label| labels.of_test_label(label) as usize) else {
                     unlabelled = true;
                     continue;
@@ -285,8 +288,8 @@ impl Task<'_> {
         if unlabelled {
             return Err(super::features::unlabelled("fine-tuning"));
         }
-        let percent = |hits: usize| 100.0 * hits as f64 / self.test.len() as f64;
-        Ok((percent(hits[0]), percent(hits[1]), speed.broken))
+        let percent = |hits: usize| 100.0 * hits as f64 / tested.max(1) as f64;
+        Ok((percent(hits[0]), percent(hits[1]), speed.unreadable))
     }
 }
 
@@ -368,7 +371,7 @@ mod tests {
         };
         let run = |config: &FinetuneConfig| task(&encoder, config.clone()).run(&AtomicBool::new(false), &mut |_| ()).unwrap();
         let both = run(&base);
-        assert_eq!((both.labels, both.course.curve.len(), both.broken), (46, 10, 0));
+        assert_eq!((both.labels, both.course.curve.len(), both.unreadable.len()), (46, 10, 0));
         let losses: Vec<f64> = both.course.curve.iter().map(|point| point.loss).collect();
         assert!(losses[9] < 0.8 * losses[0], "{losses:?}");
         assert_eq!(run(&base), both, "nothing is left to chance");

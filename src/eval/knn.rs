@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::features::{Extraction, Speed, extract_unit};
+use super::features::{Extraction, extract_unit};
 use super::labels::Labels;
 use crate::data::Source;
 use crate::error::Result;
@@ -88,9 +88,9 @@ impl Votes {
         rows.flat_map(|(row, scale)| row.iter().map(|vote| vote * scale.exp())).collect()
     }
 
-    /// Share of the queries whose class is predicted.
+    /// Queries whose class is predicted, in percent.
     pub fn top1(&self, truth: &[u32]) -> f64 {
-        share(self.predicted.iter().zip(truth).filter(|(p, t)| p == t).count(), truth.len())
+        percent(self.predicted.iter().zip(truth).filter(|(p, t)| p == t).count(), truth.len())
     }
 
     /// True where the query's class is among the five (or all, if fewer) with most votes.
@@ -99,24 +99,25 @@ impl Votes {
         rows.map(|(row, &t)| rank(row, t as usize) < 5.min(self.classes)).collect()
     }
 
-    /// Share of the queries of each class whose class is predicted; `None` for a class without queries.
+    /// Queries of each class whose class is predicted, in percent; `None` for a class without queries.
     pub fn per_class(&self, truth: &[u32]) -> Vec<Option<f64>> {
         let (mut hits, mut of) = (vec![0; self.classes], vec![0; self.classes]);
         for (&predicted, &truth) in self.predicted.iter().zip(truth) {
             of[truth as usize] += 1;
             hits[truth as usize] += usize::from(predicted == truth);
         }
-        hits.into_iter().zip(of).map(|(hits, of)| (of > 0).then(|| share(hits, of))).collect()
+        hits.into_iter().zip(of).map(|(hits, of)| (of > 0).then(|| percent(hits, of))).collect()
     }
 
-    /// Share of the queries whose class is among the first five.
+    /// Queries whose class is among the first five, in percent.
     pub fn top5(&self, truth: &[u32]) -> f64 {
-        share(self.top5_hits(truth).into_iter().filter(|&hit| hit).count(), truth.len())
+        percent(self.top5_hits(truth).into_iter().filter(|&hit| hit).count(), truth.len())
     }
 }
 
-fn share(hits: usize, of: usize) -> f64 {
-    hits as f64 / of.max(1) as f64
+/// One division, so that 103 of 500 is 20.6 and not 20.599999999999998.
+fn percent(hits: usize, of: usize) -> f64 {
+    100.0 * hits as f64 / of.max(1) as f64
 }
 
 /// Classes with more votes, or as many and a smaller label. A vote that is not a number comes last.
@@ -192,35 +193,57 @@ pub struct Measured {
     pub per_class: Vec<Option<f64>>,
 }
 
+/// What one pass over both splits came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// One per layer that was asked for.
+    pub layers: Vec<Measured>,
+    /// Rows of the bank.
+    pub bank: usize,
+    /// Queries.
+    pub queries: usize,
+    /// Names of the images of either split that could not be read: they are neither in the bank nor queries.
+    pub unreadable: Vec<String>,
+    /// Images of the bank per second.
+    pub images_per_s: f64,
+    /// Share of that time spent waiting for the loader.
+    pub data_wait: f64,
+}
+
 /// Weighted kNN of `layers` (from 1) of an encoder, all from one pass: the bank is the training split without augmentation.
 ///
 /// # Errors
-/// Unlabelled data, classes that do not match, a layer that the encoder does not have, those of the loader.
+/// Unlabelled data, classes that do not match, a layer that the encoder does not have, features that are not finite, those of the loader.
 pub fn measure(
     encoder: &Frozen,
     (bank, queries): (&Arc<dyn Source>, &Arc<dyn Source>),
     how: &Extraction,
     config: &KnnConfig,
     layers: &[usize],
-) -> Result<(Vec<Measured>, Speed)> {
+) -> Result<Measurement> {
     let labels = Labels::of(bank.as_ref(), queries.as_ref(), "kNN")?;
     encoder.layers().require(layers, "eval.knn.layer")?;
     let (bank, queries) = (extract_unit(encoder, bank.clone(), how, layers)?, extract_unit(encoder, queries.clone(), how, layers)?);
     let (known, truth) = (bank.known("kNN")?, labels.of_test(&queries, "kNN")?);
     let measured = layers.iter().enumerate().map(|(at, &layer)| {
         let votes = classify(&bank.layers[at], &queries.layers[at], &known, labels.classes.len(), config);
-        let percent = |share: f64| 100.0 * share;
         Measured {
             layer,
             k: config.k.min(known.len()),
-            top1: percent(votes.top1(&truth)),
-            top5: percent(votes.top5(&truth)),
+            top1: votes.top1(&truth),
+            top5: votes.top5(&truth),
             classes: labels.classes.clone(),
-            per_class: votes.per_class(&truth).into_iter().map(|share| share.map(percent)).collect(),
+            per_class: votes.per_class(&truth),
         }
     });
-    let broken = bank.speed.broken + queries.speed.broken;
-    Ok((measured.collect(), Speed { broken, ..bank.speed }))
+    Ok(Measurement {
+        layers: measured.collect(),
+        bank: known.len(),
+        queries: truth.len(),
+        unreadable: [bank.speed.unreadable, queries.speed.unreadable].concat(),
+        images_per_s: bank.speed.images_per_s,
+        data_wait: bank.speed.data_wait,
+    })
 }
 
 #[cfg(test)]
@@ -260,6 +283,12 @@ mod tests {
         let layers = Layers::new([None; 5], 1);
         let of = |k, temperature, layer| KnnConfig { k, temperature, ..KnnConfig::default() }.tag(layer, &layers);
         assert_eq!([of(200, 0.1, 7), of(200, 0.1, 6), of(200, 0.1, 5), of(20, 0.1, 7)], ["knn-unmix", "knn-lightly", "knn", "knn"]);
+    }
+
+    #[test]
+    fn a_percentage_has_no_digits_that_nobody_counted() {
+        assert_eq!((1..=500).map(|hits| percent(hits, 500).to_string()).map(|text| text.len()).max(), Some(4));
+        assert_eq!((percent(103, 500), percent(0, 0)), (20.6, 0.0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Labels of two splits in the same numbers.
 
-use crate::data::Source;
+use crate::data::{Encoded, Source};
 use crate::error::{Error, Result};
 use crate::eval::features::{Features, unlabelled};
 
@@ -66,6 +66,23 @@ impl Labels {
     }
 }
 
+/// Images compared by [`same_images`].
+const COMPARED: usize = 16;
+
+/// Whether two splits hold the same images at the same places, as far as they both reach and as a few of them tell: one folder given twice, a
+/// link, or a copy. Images that cannot be read say nothing.
+pub fn same_images(train: &dyn Source, test: &dyn Source) -> bool {
+    let n = train.len().min(test.len());
+    let same = |index: usize| match (train.encoded(index), test.encoded(index)) {
+        (Ok(Encoded::File(a)), Ok(Encoded::File(b))) => Some(a == b),
+        (Ok(Encoded::Pixels(a)), Ok(Encoded::Pixels(b))) => Some(a == b),
+        (Ok(_), Ok(_)) => Some(false),
+        _ => None,
+    };
+    let looked: Vec<bool> = (0..n.min(COMPARED)).map(|at| at * n / n.min(COMPARED)).filter_map(same).collect();
+    !looked.is_empty() && looked.into_iter().all(|same| same)
+}
+
 /// The classes that have an image, ascending.
 fn present(source: &dyn Source) -> Vec<usize> {
     let mut found = vec![false; source.classes().len()];
@@ -76,7 +93,6 @@ fn present(source: &dyn Source) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Encoded;
 
     struct Named(&'static [&'static str], Vec<String>);
 

@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::features::Extraction;
+use super::features::{Extraction, Unreadable, own_rows, select};
 use super::measures::{Rows, alignment, feature_std, rankme, uniformity};
 use crate::data::{Item, Job, Loader, Source, Transform, epoch_order};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Frozen;
 use crate::rng::{Purpose, Stream};
 use crate::unread::Unread;
@@ -54,9 +54,13 @@ impl MonitorConfig {
     }
 }
 
-/// The measures of one encoder.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The measures of one encoder. Of features that are not finite none is a number.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Monitored {
+    /// Names of the images that could not be read, and were left out.
+    pub unreadable: Vec<String>,
+    /// Whether all features are finite.
+    pub finite: bool,
     /// Images looked at.
     pub images: usize,
     /// Width d of the embedding.
@@ -81,10 +85,19 @@ impl Monitored {
     /// Fewer images, or dimensions, cannot tell.
     const LEAST_ROWS: usize = 8;
 
+    /// What to tell the user if the features say nothing, since they are not finite.
+    pub fn diverged(&self) -> Option<String> {
+        (!self.finite).then(|| {
+            "features are not finite: the net has diverged though its loss has not, since a training forward normalises by the batch and \
+             an evaluation by running statistics; start anew with a lower optim.lr"
+                .to_owned()
+        })
+    }
+
     /// What to tell the user if the embedding has collapsed: all images in one place, or on one line.
     pub fn collapse(&self) -> Option<String> {
         let spread = self.feature_std * (self.dim as f64).sqrt();
-        let judged = self.images.min(self.dim) >= Self::LEAST_ROWS;
+        let judged = self.finite && self.images.min(self.dim) >= Self::LEAST_ROWS;
         (judged && (spread < Self::LEAST_SPREAD || self.rankme < Self::LEAST_RANK)).then(|| {
             format!(
                 "the encoder has collapsed: its embeddings have {:.1} % of an isotropic spread and effective rank {:.2} of {}; \
@@ -115,17 +128,22 @@ pub fn monitor(
     let indices: Vec<u32> = epoch_order(seed, 0, n).into_iter().take(images).collect();
     let view = move |index: u32, view: u64| Stream::new(seed, Purpose::Monitor, &[u64::from(index), view]);
     let augmented = Extraction { transform: recipe, ..how.clone() };
-    let [plain] = views(encoder, source, how, &indices, move |index| [view(index, 0)])?;
-    let pair = views(encoder, source, &augmented, &indices, move |index| [view(index, 0), view(index, 1)])?;
+    let ([plain], unreadable) = views(encoder, source, how, &indices, move |index| [view(index, 0)])?;
+    let (pair, _) = views(encoder, source, &augmented, &indices, move |index| [view(index, 0), view(index, 1)])?;
     let (features, embedding) = (Rows::of(&plain.features), Rows::of(&plain.embedding));
+    let pair = pair.map(|view| Rows::of(&view.embedding));
+    let finite = [&features, &embedding, &pair[0], &pair[1]].iter().all(|rows| rows.iter().flatten().all(|v| v.is_finite()));
+    let number = |measure: &dyn Fn() -> f64| if finite { measure() } else { f64::NAN };
     Ok(Monitored {
-        images: indices.len(),
+        unreadable,
+        finite,
+        images: embedding.len(),
         dim: embedding.width(),
-        feature_std: feature_std(&embedding),
-        rankme: rankme(&embedding),
-        rankme_features: rankme(&features),
-        alignment: alignment(&Rows::of(&pair[0].embedding), &Rows::of(&pair[1].embedding)),
-        uniformity: uniformity(&embedding),
+        feature_std: number(&|| feature_std(&embedding)),
+        rankme: number(&|| rankme(&embedding)),
+        rankme_features: number(&|| rankme(&features)),
+        alignment: number(&|| alignment(&pair[0], &pair[1])),
+        uniformity: number(&|| uniformity(&embedding)),
     })
 }
 
@@ -137,29 +155,37 @@ struct View {
     embedding: Tensor<2>,
 }
 
-/// Each of `V` views of the given images, drawn from a stream of its own.
+/// Each of `V` views of the given images, drawn from a stream of its own, and the names of the images that cannot be read.
 fn views<const V: usize>(
     encoder: &Frozen,
     source: &Arc<dyn Source>,
     how: &Extraction,
     indices: &[u32],
     streams: impl Fn(u32) -> [Stream; V] + Send + 'static,
-) -> Result<[View; V]> {
+) -> Result<([View; V], Vec<String>)> {
     let batches: Vec<Vec<u32>> = indices.chunks(how.batch).map(<[u32]>::to_vec).collect();
     let item = move |index| Item { index, streams: streams(index).into() };
-    let jobs = batches.into_iter().map(move |batch| Job { items: batch.into_iter().map(&item).collect(), payload: () });
+    let jobs = batches.into_iter().map(move |batch| Job { items: batch.iter().copied().map(&item).collect(), payload: batch });
     let mut loader = Loader::start(source.clone(), how.transform.clone(), how.loader, jobs);
     let mut rows: [(Vec<_>, Vec<_>); V] = std::array::from_fn(|_| Default::default());
+    let mut unreadable = Unreadable::default();
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        for ((features, embeddings), view) in rows.iter_mut().zip(&batch.views) {
+        unreadable.add(&batch.broken);
+        let own = own_rows(&batch.index, &batch.payload);
+        for ((features, embeddings), view) in rows.iter_mut().zip(&batch.views).filter(|_| !own.is_empty()) {
             let rows = encoder.rows(how.images(view));
-            features.push(rows.features);
-            embeddings.push(rows.embedding);
+            features.push(select(rows.features, &own));
+            embeddings.push(select(rows.embedding, &own));
         }
         loader.recycle(batch.views);
     }
-    Ok(rows.map(|(features, embeddings)| View { features: Tensor::cat(features, 0), embedding: Tensor::cat(embeddings, 0) }))
+    if rows[0].0.is_empty() {
+        return Err(Error::input("none of the monitor's images can be read").hint("look at the files of data.source"));
+    }
+    let whole =
+        rows.map(|(features, embeddings)| View { features: Tensor::cat(features, 0), embedding: Tensor::cat(embeddings, 0) });
+    Ok((whole, unreadable.names()))
 }
 
 #[cfg(test)]
@@ -167,7 +193,19 @@ mod tests {
     use super::*;
 
     fn seen(feature_std: f64, rankme: f64) -> Monitored {
-        Monitored { images: 1024, dim: 128, feature_std, rankme, rankme_features: 9.0, alignment: 0.2, uniformity: -2.0 }
+        let finite = feature_std.is_finite();
+        let unreadable = Vec::new();
+        Monitored {
+            unreadable,
+            finite,
+            images: 1024,
+            dim: 128,
+            feature_std,
+            rankme,
+            rankme_features: 9.0,
+            alignment: 0.2,
+            uniformity: -2.0,
+        }
     }
 
     #[test]
@@ -178,7 +216,14 @@ mod tests {
         let place = seen(0.099 * isotropic, 60.0).collapse().unwrap();
         assert!(place.contains("9.9 % of an isotropic spread and effective rank 60.00 of 128"), "{place}");
         assert!(seen(isotropic, 1.49).collapse().is_some());
-        assert_eq!(seen(f64::NAN, f64::NAN).collapse(), None, "what is no number says nothing");
+    }
+
+    /// Every comparison with NaN is false: it is told by a rule of its own.
+    #[test]
+    fn what_is_no_number_is_told_and_is_no_collapse() {
+        let diverged = seen(f64::NAN, f64::NAN);
+        assert!(diverged.collapse().is_none() && diverged.diverged().unwrap().starts_with("features are not finite"));
+        assert_eq!(seen(0.1, 60.0).diverged(), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 
 use super::contrast::{Contrast, Drawn};
 use super::insdis::BankConfig;
-use super::{At, Done, Draws, Encoded, Method, Outcome, POSITIVE, Position, Rows, Setup, Shard, saved};
+use super::{At, Done, Draws, Encoded, Method, Outcome, Position, Rows, Setup, Shard, positive, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::loss::unmix::mixture_terms;
@@ -123,7 +123,7 @@ impl Method for Cmc {
         out.add("ab", ab);
         let [l, ab] = [0, 1].map(|i| criteria[i].positive(clean[i].clone()));
         let both = (l.clone() + ab.clone()).div_scalar(2.0);
-        out.signals.extend([(POSITIVE, both), ("positive_l", l), ("positive_ab", ab)]);
+        out.signals.extend([(positive(self.config.loss), both), ("positive_l", l), ("positive_ab", ab)]);
         out.constants.extend(HALVES.iter().zip(&criteria).filter_map(|(half, criterion)| Some((half.z, criterion.z()?.clone()))));
         if let Some((lambda, partners)) = at.mixture(&device) {
             let of_partners = self.contrast.drawn(&partners, at.facts, &device);
@@ -165,13 +165,15 @@ impl Method for Cmc {
     }
 
     fn restore(&mut self, state: &StateDict) -> Result<()> {
+        saved::check(state, &["l", "ab"], &["bank_l", "bank_ab", "nce_z_l", "nce_z_ab"])?;
         let device = self.banks[0].rows().device();
         let want = self.banks[0].rows().dims();
-        let banks = [saved::rows(state, "bank_l", &want)?, saved::rows(state, "bank_ab", &want)?];
+        let bank = |name| saved::tensor(state, name, &want).map(|rows| Bank::restore(Tensor::from_data(rows.clone(), &device)));
+        let banks = [bank("bank_l")?, bank("bank_ab")?];
+        let z = [saved::constant(state, "nce_z_l", &device)?, saved::constant(state, "nce_z_ab", &device)?];
         let nets = state.iter().filter(|(name, _)| name.starts_with("l.") || name.starts_with("ab."));
         self.nets = state::load(self.nets.clone(), &nets.map(|(name, data)| (name.clone(), data.clone())).collect())?;
-        self.banks = banks.map(|rows| Bank::restore(Tensor::from_data(rows, &device)));
-        self.z = [saved::get(state, "nce_z_l", &device), saved::get(state, "nce_z_ab", &device)];
+        (self.banks, self.z) = (banks, z);
         Ok(())
     }
 }

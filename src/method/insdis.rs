@@ -1,12 +1,12 @@
 //! InsDis: instance discrimination against a memory bank (Wu et al., arXiv 1805.01978; `train_moco_ins.py` without `--moco` in the first
 //! program of arXiv 2003.05438).
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::Contrast;
-use super::{At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, POSITIVE, Position, Rows, Setup, Shard, Under, saved};
+use super::{At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, Position, Rows, Setup, Shard, Under, positive, saved};
 use crate::error::Result;
 use crate::kernel::KernelPath;
 use crate::loss::unmix::mixture_terms;
@@ -161,7 +161,7 @@ impl Method for InsDis {
         // The terms of one step share the constant of NCE.
         let criterion = self.contrast.criterion(&self.z, &clean);
         let mut out = Outcome::of("clean", criterion.per_query(clean.clone()).mean());
-        out.signals.push((POSITIVE, criterion.positive(clean)));
+        out.signals.push((positive(self.config.loss), criterion.positive(clean)));
         out.constants.extend(criterion.z().map(|z| ("nce_z", z.clone())));
         if let Some((lambda, partners)) = at.mixture(&device) {
             let of_partners = self.contrast.drawn(&partners, at.facts, &device);
@@ -194,11 +194,13 @@ impl Method for InsDis {
     }
 
     fn restore(&mut self, state: &StateDict) -> Result<()> {
+        saved::check(state, &["query"], &["bank", "nce_z"])?;
         let device = self.bank.rows().device();
-        let rows: TensorData = saved::rows(state, "bank", &self.bank.rows().dims())?;
-        self.query = state::load(self.query.clone(), &saved::part(state, "query."))?;
+        let rows = saved::tensor(state, "bank", &self.bank.rows().dims())?.clone();
+        let query = state::load(self.query.clone(), &saved::part(state, "query."))?;
+        self.z = saved::constant(state, "nce_z", &device)?;
+        self.query = query;
         self.bank = Bank::restore(Tensor::from_data(rows, &device));
-        self.z = saved::get(state, "nce_z", &device);
         Ok(())
     }
 }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::contrast::hide;
 use super::{
-    At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, POSITIVE, Position, Rows, Setup, Shard, Target, Under, index,
+    At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, Position, Rows, Setup, Shard, Target, Under, index, positive,
     saved,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::loss::unmix::mixture_terms;
 use crate::loss::{Criterion, LossName, NceZ};
 use crate::memory::Queue;
@@ -114,12 +114,20 @@ impl MocoConfig {
     /// What a dataset of `images` makes questionable.
     pub fn warnings(&self, images: usize) -> Vec<String> {
         let size = self.memory.size;
-        if self.loss == LossName::Softmax || size < images {
+        if size < images {
             return Vec::new();
         }
+        let what = match self.loss {
+            LossName::Nce => "the constant Z of NCE can come out absurd on small data, `method.loss` = softmax has none",
+            LossName::Softmax if self.mask_same_index => return Vec::new(),
+            LossName::Softmax => {
+                "it holds keys of every image, so that each query meets older keys of its own image as negatives (`method.mask_same_index` \
+                 = true leaves them out)"
+            }
+        };
+        let fitting = (images / 4).max(1);
         vec![format!(
-            "`method.memory.size` is {size}, but the dataset has only {images} images: the constant Z of NCE can come out absurd on small \
-             data, `method.loss` = softmax has none"
+            "`method.memory.size` is {size}, but the dataset has only {images} images: {what}; try method.memory.size={fitting}"
         )]
     }
 }
@@ -249,7 +257,7 @@ impl Method for Moco {
         // The terms of one step share the constant of NCE.
         let criterion = Criterion::of(self.config.loss, self.z.as_ref(), &clean, self.images);
         let mut out = Outcome::of("clean_12", criterion.per_query(clean.clone()).mean());
-        out.signals.push((POSITIVE, criterion.positive(clean)));
+        out.signals.push((positive(self.config.loss), criterion.positive(clean)));
         out.constants.extend(criterion.z().map(|z| ("nce_z", z.clone())));
         if self.config.symmetric {
             let back = self.logits(&self.queries(rows.get("q2")), &rows.get("k1"), &own, at);
@@ -307,21 +315,37 @@ impl Method for Moco {
     }
 
     fn restore(&mut self, state: &StateDict) -> Result<()> {
+        saved::check(state, &["query", "key"], &["queue", "queue_cursor", "queue_images", "nce_z"])?;
         let device = self.queue.rows().device();
         let want = self.queue.rows().dims();
-        let rows = saved::rows(state, "queue", &want)?;
-        let numbers = |name: &str| state.get(name).and_then(|data| data.try_to_vec::<f32>().ok());
-        let cursor = numbers("queue_cursor").map(|cursor| cursor[0] as usize).filter(|&cursor| cursor < want[0]);
-        let cursor =
-            cursor.ok_or_else(|| Error::input("the checkpoint does not say where its queue goes on").hint("it is damaged"))?;
-        self.query = state::load(self.query.clone(), &saved::part(state, "query."))?;
-        self.key = state::load(self.key.clone(), &saved::part(state, "key."))?;
-        self.queue = Queue::restore(Tensor::from_data(rows, &device), cursor);
-        if let Some(images) = numbers("queue_images").filter(|images| images.len() == want[0]) {
-            let images = images.into_iter().map(|image| (image >= 0.0).then_some(image as u32)).collect();
-            self.queue = self.queue.clone().with_images(images);
+        let rows = saved::tensor(state, "queue", &want)?.clone();
+        let cursor = saved::whole(state, "queue_cursor", 1, 0, want[0])?[0] as usize;
+        let query = state::load(self.query.clone(), &saved::part(state, "query."))?;
+        let key = state::load(self.key.clone(), &saved::part(state, "key."))?;
+        let mut queue = Queue::restore(Tensor::from_data(rows, &device), cursor);
+        if self.config.mask_same_index {
+            let images = saved::whole(state, "queue_images", want[0], -1, self.images)?;
+            queue = queue.with_images(images.into_iter().map(|image| u32::try_from(image).ok()).collect());
         }
-        self.z = saved::get(state, "nce_z", &device);
+        let z = saved::constant(state, "nce_z", &device)?;
+        (self.query, self.key, self.queue, self.z) = (query, key, queue, z);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_outlasts_an_epoch_is_warned_of() {
+        let of = |loss, mask_same_index, size, images| {
+            let memory = MemoryConfig { size, ..MemoryConfig::default() };
+            MocoConfig { loss, mask_same_index, memory, ..MocoConfig::default() }.warnings(images)
+        };
+        assert!(of(LossName::Softmax, false, 4096, 4097).is_empty() && of(LossName::Softmax, true, 4096, 125).is_empty());
+        let text = &of(LossName::Softmax, false, 4096, 125)[0];
+        assert!(text.contains("own image") && text.contains("method.memory.size=31"), "{text}");
+        assert!(of(LossName::Nce, false, 100, 100)[0].contains("constant Z"));
     }
 }

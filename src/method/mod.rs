@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::Opened;
 use crate::error::Result;
 use crate::kernel::{KernelPath, Op};
+use crate::loss::LossName;
 use crate::model::{Frozen, ModelConfig, Pass, StateDict, Trained, state};
 
 pub use cmc::Cmc;
@@ -27,6 +28,16 @@ pub use step::{
 
 /// The name of the signal that contrastive methods are watched by: the mean probability of the positive over the clean queries of view 1.
 pub const POSITIVE: &str = "positive_prob";
+/// Its name where the loss is NCE, which normalises nothing: exp(score / temperature) / Z may be far above 1.
+pub const POSITIVE_SCORE: &str = "positive_score";
+
+/// What the mean of the positives is under a loss.
+fn positive(loss: LossName) -> &'static str {
+    match loss {
+        LossName::Softmax => POSITIVE,
+        LossName::Nce => POSITIVE_SCORE,
+    }
+}
 
 /// A pre-training method: what a step computes, in three movements. It updates nothing by itself: whoever drives it (`train::step`) takes the
 /// gradients back through the nets, lets the optimizer move [`Method::trained`], and then calls [`Method::follow`].
@@ -223,6 +234,14 @@ impl MethodConfig {
     /// Whether it trains several nets, each on channels of its own.
     pub fn splits_views(&self) -> bool {
         self.demands().nets.iter().filter(|net| net.trained).count() > 1
+    }
+
+    /// Negatives of each query.
+    pub fn negatives(&self) -> usize {
+        match self {
+            Self::Moco(config) => config.memory.size,
+            Self::Insdis(config) | Self::Cmc(config) => config.negatives,
+        }
     }
 
     /// Rows of its largest memory, for a dataset of `images`.

@@ -12,12 +12,17 @@ use super::norm::{BatchNorm, Pass};
 use super::pooling::{Pool, Window};
 
 /// Channels out, kernel, stride, padding, and whether a 3x3 stride 2 max pool follows.
-const CONVS: [(usize, usize, usize, usize, bool); 5] =
+pub(super) const CONVS: [(usize, usize, usize, usize, bool); 5] =
     [(48, 11, 4, 2, true), (128, 5, 1, 2, true), (192, 3, 1, 1, false), (192, 3, 1, 1, false), (128, 3, 1, 1, true)];
 /// Width of the two hidden layers, and of the features.
 pub const HIDDEN: usize = 2048;
 /// Side of the last map, the only one that the hidden layers accept: that of inputs of about 224x224.
 const LAST_MAP: usize = 6;
+
+/// Width of the last map as a row.
+pub(super) const fn flat() -> usize {
+    CONVS[CONVS.len() - 1].0 * LAST_MAP * LAST_MAP
+}
 
 /// Sides to which CMC's probes take the largest values of the first maps; the fifth stays as it is.
 const PROBED: [usize; 4] = [10, 6, 5, 5];
@@ -57,9 +62,8 @@ impl AlexNetHalf {
                 (conv, BatchNorm::new(output, splits, device))
             })
             .collect();
-        let hidden = [input * LAST_MAP * LAST_MAP, HIDDEN]
-            .map(|width| (Linear::new(width, HIDDEN, true, device), BatchNorm::new(HIDDEN, splits, device)))
-            .into();
+        let hidden =
+            [flat(), HIDDEN].map(|width| (Linear::new(width, HIDDEN, true, device), BatchNorm::new(HIDDEN, splits, device))).into();
         Self { convs, hidden }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod alexnet;
 pub mod config;
+pub mod cost;
 pub mod ema;
 pub mod encoder;
 pub mod frozen;
@@ -20,6 +21,7 @@ pub mod tensors;
 pub mod weights;
 
 pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
+pub use cost::Cost;
 pub use encoder::{Encoder, Taps};
 pub use frozen::Frozen;
 pub use layer::{Layer, LayerName, Layers};

@@ -42,6 +42,17 @@ pub enum Stem {
     CifarPad,
 }
 
+impl Stem {
+    /// Kernel, stride and padding of its convolution.
+    pub(super) fn convolution(self) -> (usize, usize, usize) {
+        match self {
+            Self::Imagenet => (7, 2, 3),
+            Self::Cifar => (3, 1, 1),
+            Self::CifarPad => (3, 1, 2),
+        }
+    }
+}
+
 /// Everything that determines the shape of a [`ResNet`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResNetConfig {
@@ -88,11 +99,7 @@ impl ResNetConfig {
 
     /// A net with zero convolutions (see [`super::init`]).
     pub fn init(&self, device: &Device) -> ResNet {
-        let (kernel, stride, padding) = match self.stem {
-            Stem::Imagenet => (7, 2, 3),
-            Stem::Cifar => (3, 1, 1),
-            Stem::CifarPad => (3, 1, 2),
-        };
+        let (kernel, stride, padding) = self.stem.convolution();
         let mut channels = self.stem_channels;
         let mut stage = |index: usize| -> Vec<Block> {
             let blocks = 0..self.layers[index];

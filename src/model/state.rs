@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
+use super::tensors::{SANE, first_bad};
 use crate::error::{Error, Result};
 
 /// Tensors by torchvision's names (`layer1.0.conv1.weight`), f32, in PyTorch's layout.
@@ -219,10 +220,17 @@ impl<M: Module> Trained for M {
     }
 }
 
+/// A saved tensor `name` holds `what`, which no net can be run with.
+pub fn spoilt(name: &str, what: &str) -> Error {
+    Error::input(format!("the saved tensor `{name}` cannot be used: {what}"))
+        .hint("the run that wrote it has diverged, or the file is damaged: use an earlier checkpoint, or train anew with a lower optim.lr")
+}
+
 /// Puts the values of a state dict into a module of the same names and shapes.
 ///
 /// # Errors
-/// Lists every missing, unexpected and differently shaped tensor; the module is returned only if all fit.
+/// Lists every missing, unexpected and differently shaped tensor, and names one that holds values which are not finite; the module is
+/// returned only if all fit.
 pub fn load<M: Module>(module: M, state: &StateDict) -> Result<M> {
     let own = collect(&module);
     let mut problems = Vec::new();
@@ -247,6 +255,9 @@ pub fn load<M: Module>(module: M, state: &StateDict) -> Result<M> {
             error = error.detail(format!("... and {more} more"));
         }
         return Err(error.hint("`model.name`, `model.width` and `model.head` must be those the weights were trained with"));
+    }
+    if let Some((name, what)) = first_bad(state, SANE) {
+        return Err(spoilt(&name, &what));
     }
     Ok(map_values(module, &mut |parameter, old| AnyTensor::from_data(&state[parameter.name], &old.0.device())))
 }

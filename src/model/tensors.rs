@@ -94,3 +94,41 @@ pub fn unpack_tensors(bytes: &[u8]) -> Result<StateDict> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(at: usize, value: f32) -> StateDict {
+        let mut values = vec![0.5f32; 1000];
+        values[at] = value;
+        [("good", vec![1.0f32; 7]), ("spoilt", values)]
+            .map(|(name, v)| (name.to_owned(), TensorData::new(v.clone(), [v.len()])))
+            .into()
+    }
+
+    #[test]
+    fn any_value_that_is_not_finite_or_too_large_is_found_wherever_it_stands() {
+        assert_eq!(first_bad(&with(3, -1e15), SANE), None);
+        for at in [0, 7, 8, 500, 999] {
+            for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.1e15, -f32::MAX] {
+                let (name, what) = first_bad(&with(at, value), SANE).unwrap_or_else(|| panic!("{value} at {at} is passed over"));
+                assert!(name == "spoilt" && what.starts_with(&format!("value {at} is ")), "{name}: {what}");
+            }
+        }
+    }
+
+    /// The constant Z of NCE is a sum over the data set of exp(score / temperature).
+    #[test]
+    fn a_single_number_may_be_large_but_not_infinite() {
+        let one = |value: f32| [("nce_z".to_owned(), TensorData::new(vec![value], [1]))].into();
+        assert_eq!(first_bad(&one(1e28), SANE), None);
+        assert_eq!(first_bad(&one(f32::INFINITY), SANE), Some(("nce_z".to_owned(), "value 0 is inf".to_owned())));
+    }
+
+    #[test]
+    fn integers_are_no_weights() {
+        let state = [("n".to_owned(), TensorData::new(vec![1i32, 2], [2]))].into();
+        assert!(first_bad(&state, SANE).unwrap().1.contains("not f32"));
+    }
+}

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::Role;
-use crate::model::state::{AnyTensor, NamedGradients, Parameter, StateDict, Trained};
+use crate::model::state::{AnyTensor, NamedGradients, Parameter, StateDict, Trained, spoilt};
+use crate::model::tensors::{SANE, bad_value};
 use crate::unread::Unread;
 
 pub use schedule::ScheduleConfig;
@@ -159,7 +160,7 @@ impl Optimizer {
     /// rules (`velocity.PARAMETER`) are the slot `v`.
     ///
     /// # Errors
-    /// A slot of a parameter that is not trained, or of another size, or one without its companions.
+    /// A slot of a parameter that is not trained, or of another size, with a value that is not finite, or without its companions.
     pub fn restore(&mut self, state: &StateDict, trained: &dyn Trained, device: &Device) -> Result<()> {
         let sizes = trained.sizes();
         let wrong = |fact: String| {
@@ -180,6 +181,7 @@ impl Optimizer {
                 Some(size) if *size != data.num_elements() => {
                     return wrong(format!("`{key}` has {} values, the parameter {size}", data.num_elements()));
                 }
+                Some(_) if let Some(what) = bad_value(data, SANE) => return Err(spoilt(key, &what)),
                 Some(_) => found.entry(name.to_owned()).or_default().insert(slot.to_owned(), AnyTensor::from_data(data, device)),
             };
         }

@@ -82,3 +82,16 @@ fn a_state_that_does_not_fit_is_refused() {
     assert!(refused(&|state| drop(state.insert("optim.m.bias".into(), data(3)))).contains("of `bias` it needs [\"v\"]"));
     assert!(refused(&|state| drop(state.insert("optim.v".into(), data(3)))).contains("names no parameter"));
 }
+
+/// A velocity that is not finite would destroy the weights in one step.
+#[test]
+fn a_velocity_that_is_not_finite_is_named() {
+    let device = crate::device::test_device();
+    let (layer, state) = small();
+    for value in [f32::NAN, f32::INFINITY, 1e27] {
+        let mut state = state.clone();
+        state.insert("optim.v.bias".into(), TensorData::new(vec![0.0, value, 0.0], [3]));
+        let error = Optimizer::new(OptimConfig::default()).restore(&state, &layer, &device).unwrap_err().to_string();
+        assert!(error.contains("`optim.v.bias`") && error.contains("value 1 is") && error.contains("hint:"), "{error}");
+    }
+}

@@ -136,10 +136,13 @@ pub enum Event {
         protocol: String,
         /// Neighbours asked.
         k: u64,
-        /// Top-1 accuracy, 0 to 1.
+        /// [`PERCENT`], the unit of both accuracies; empty in files of older versions, which wrote shares from 0 to 1.
+        #[serde(default)]
+        unit: String,
+        /// Top-1 accuracy.
         #[serde(deserialize_with = "crate::json::number")]
         top1: f64,
-        /// The best accuracy of this run so far, 0 to 1.
+        /// The best accuracy of this run so far.
         #[serde(deserialize_with = "crate::json::number")]
         best: f64,
         /// Seconds it took.
@@ -192,6 +195,9 @@ pub enum Event {
         images_per_s: f64,
     },
 }
+
+/// The unit of accuracies, in every file.
+pub const PERCENT: &str = "percent";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

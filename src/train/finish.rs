@@ -8,7 +8,7 @@ use super::run::{Ended, Running, Session};
 use super::summary::{Best, Knn, KnnSummary, Summary, peak_rss_mib};
 use crate::data::Source;
 use crate::error::{Error, Result};
-use crate::eval::features::Extraction;
+use crate::eval::features::{Extraction, is_not_finite, unreadable_warning};
 use crate::eval::knn::{KnnConfig, measure};
 use crate::model::Frozen;
 
@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// The trained encoder beside the untrained one, if both can be measured.
-    fn knn_summary(&self, run: &Running) -> Result<Option<KnnSummary>> {
+    fn knn_summary(&mut self, run: &Running) -> Result<Option<KnnSummary>> {
         let trained = match &run.measured {
             Some((step, knn)) if *step == run.state.step => Some(knn.clone()),
             _ => self.measure(&run.method.encoder())?,
@@ -81,17 +81,24 @@ impl Session {
                 untrained_other_top1: untrained.other_top1,
                 best_top1: best.top1,
                 best_epoch: best.epoch,
-                bank: self.train.len(),
-                queries: self.test.as_ref().map_or(0, |test| test.len()),
             }
         }))
     }
 
-    /// kNN of the encoder, if there are labels and test images.
-    pub(super) fn measure(&self, encoder: &Frozen) -> Result<Option<Knn>> {
+    /// kNN of the encoder, if there are labels and test images, with a warning of what it leaves out. Of features that are not finite there is
+    /// a warning alone: training goes on, and they are no accuracy.
+    pub(super) fn measure(&mut self, encoder: &Frozen) -> Result<Option<Knn>> {
         let Some(test) = self.test.as_ref().filter(|_| self.config.eval.enabled) else { return Ok(None) };
-        let result = knn(encoder, &self.train, test, &self.extraction(), &self.config.eval.knn);
-        result.map(Some).map_err(|error| error.hint("set eval.enabled=false to train without the measurement"))
+        let (knn, warning) = match knn(encoder, &self.train, test, &self.extraction(), &self.config.eval.knn) {
+            Ok(knn) => {
+                let warning = unreadable_warning(&knn.unreadable);
+                (Some(knn), warning)
+            }
+            Err(error) if is_not_finite(&error) => (None, Some(format!("no kNN: {}", error.in_a_line()))),
+            Err(error) => return Err(error.hint("set eval.enabled=false to train without the measurement")),
+        };
+        warning.into_iter().for_each(|message| self.warn(message));
+        Ok(knn)
     }
 
     /// How the encoder is evaluated.
@@ -111,8 +118,8 @@ pub fn knn(
     how: &Extraction,
     config: &KnnConfig,
 ) -> Result<Knn> {
-    let (measured, _) = measure(encoder, (bank, queries), how, config, &config.both(&encoder.layers())?)?;
-    let [main, other] = &measured[..] else { unreachable!("two layers were measured") };
+    let measured = measure(encoder, (bank, queries), how, config, &config.both(&encoder.layers())?)?;
+    let [main, other] = &measured.layers[..] else { unreachable!("two layers were measured") };
     Ok(Knn {
         k: main.k,
         temperature: config.temperature,
@@ -121,5 +128,8 @@ pub fn knn(
         top5: main.top5,
         other_layer: other.layer,
         other_top1: other.top1,
+        bank: measured.bank,
+        queries: measured.queries,
+        unreadable: measured.unreadable,
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::events::Event;
+use super::events::{Event, PERCENT};
 use super::jobs::Length;
 use super::run::{Running, Session};
 use super::summary::Best;
@@ -44,6 +44,9 @@ impl Session {
             uniformity: seen.uniformity,
             wall_s: start.elapsed().as_secs_f64(),
         });
+        if let Some(message) = seen.diverged() {
+            self.warn(message);
+        }
         let collapse = seen.collapse();
         let before = std::mem::replace(&mut run.state.collapsed, collapse.is_some());
         if let Some(message) = collapse.filter(|_| !before) {
@@ -52,7 +55,7 @@ impl Session {
         Ok(())
     }
 
-    /// kNN, if there are labels and test images.
+    /// kNN, if there are labels, test images, and features that are finite.
     fn watch_knn(&mut self, run: &mut Running, encoder: &Frozen) -> Result<()> {
         let start = Instant::now();
         let Some(knn) = self.measure(encoder)? else { return Ok(()) };
@@ -63,8 +66,9 @@ impl Session {
             step: run.state.step,
             protocol: self.config.eval.knn.tag(knn.layer, &encoder.layers()).to_owned(),
             k: knn.k as u64,
-            top1: knn.top1 / 100.0,
-            best: best.top1 / 100.0,
+            unit: PERCENT.to_owned(),
+            top1: knn.top1,
+            best: best.top1,
             wall_s: start.elapsed().as_secs_f64(),
         });
         run.measured = Some((run.state.step, knn));

@@ -68,7 +68,8 @@ impl Session {
             Place::New(_) | Place::StartOver(_) => None,
         };
         let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
-        sizes(&config, &device, train.len())?;
+        config.check_memory(train.len(), &device.info)?;
+        upload(&config, &device).check(config.data.batch)?;
 
         let mut messages = Vec::new();
         let (dir, checkpoint, reported) = match (place, resumed) {
@@ -177,23 +178,6 @@ fn complete(dir: &RunDir, state: &State, length: Length) -> Result<Option<Summar
     // Without a readable summary of this very step the end is still to be written.
     let summary: Option<Summary> = std::fs::read(dir.summary()).ok().and_then(|text| serde_json::from_slice(&text).ok());
     Ok(summary.filter(|summary| summary.outcome == Outcome::Finished && summary.steps == state.step))
-}
-
-/// Checks that everything has room on the device.
-fn sizes(config: &RunConfig, device: &Opened, images: usize) -> Result<()> {
-    let (rows, dim) = (config.method.memory_rows(images) as u128, config.model.head.dim as u128);
-    let (bytes, limit) = (4 * rows * dim, device.info.largest_tensor().map_or(u128::MAX, u128::from));
-    if bytes > limit {
-        let what = format!(
-            "the memory of {rows} rows of width {dim} has {} MiB, but the device holds at most {} MiB in a tensor",
-            bytes >> 20,
-            limit >> 20
-        );
-        return Err(
-            Error::input(what).hint("use a smaller memory or width (`model.head.dim`), or a device without that limit (cpu, cuda)")
-        );
-    }
-    upload(config, device).check(config.data.batch)
 }
 
 /// Where and how the images of a step go to the device.

@@ -9,7 +9,7 @@ use super::upload::Upload;
 use crate::colour::Normalization;
 use crate::data::{self, Batch, RgbImage, Source};
 use crate::error::Result;
-use crate::mixture::{Kind, MixturePlan, Row, Stage};
+use crate::mixture::{Kind, MixturePlan, Row, Stage, kept_area};
 use crate::sheet::{Cell, Colour, OUTLINES, Sheet, SheetOptions, SheetRow};
 
 /// Draws up to `count` images of a batch into a PNG file, those that are mixed first. 0 draws nothing.
@@ -62,7 +62,7 @@ pub fn sheet(count: usize, source: &dyn Source, batch: &Batch<StepPlan>, upload:
         let mut cells = vec![Cell::new(data::load(source, index)?, label)];
         cells.extend((0..views).map(|view| Cell::new(clean_tile(&batch.views[view], row, upload.size), "")));
         cells.extend(results.iter().map(|(images, stage)| {
-            let text = words(stage, row);
+            let text = words(stage, row, upload.size, plan.unmix.is_some());
             let caption = if text.is_empty() { "unchanged".into() } else { text.join("\n") };
             Cell { boxes: boxes(stage, row), ..Cell::new(tile(images, row, &upload.norm), caption) }
         }));
@@ -95,8 +95,10 @@ fn boxes(stage: &Stage, image: usize) -> Vec<([usize; 4], Colour)> {
         .collect()
 }
 
-/// What a stage does to one image, a line per row that does something: kind, partner, lambda, box as y0, x0, y1, x1.
-fn words(stage: &Stage, image: usize) -> Vec<String> {
+/// What a stage does to one image, a line per row that does something: kind, partner, weight of the own image, box as y0, x0, y1, x1. The
+/// weight of a region is the share of the `size` that it leaves, which is lambda to a loss that reads one, and not the number that its size was drawn from.
+fn words(stage: &Stage, image: usize, (height, width): (usize, usize), weighted_loss: bool) -> Vec<String> {
+    let kept = if weighted_loss { "lambda" } else { "kept" };
     let line = |row: &Row| {
         let b = &row.bbox;
         let place = format!("[{}, {}, {}, {}]", b.y0, b.x0, b.y1, b.x1);
@@ -104,7 +106,7 @@ fn words(stage: &Stage, image: usize) -> Vec<String> {
         let what = match row.kind {
             Kind::Copy => "copy".to_owned(),
             Kind::Blend => format!("blend {}\nlambda {:.3}", row.partner, row.lambda),
-            Kind::Paste => format!("paste {}\nlambda {:.3}\nbox {place}", row.partner, row.lambda),
+            Kind::Paste => format!("paste {}\n{kept} {:.3}\nbox {place}", row.partner, kept_area(height, width, b)),
             Kind::Fill => format!("fill {:.2}\nbox {place}", row.fill_value),
         };
         what + &scale
@@ -128,4 +130,25 @@ fn tile(images: &Tensor<4>, row: usize, norm: &Normalization) -> RgbImage {
     let plane = height * width;
     let pixels = (0..plane).flat_map(|p| norm.invert([values[p], values[plane + p], values[2 * plane + p]])).collect();
     RgbImage { height, width, pixels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixture::UnmixPlan;
+
+    /// Boxes have even sides and stop at the border: the drawn number is never quite the area.
+    #[test]
+    fn a_caption_has_the_lambda_of_the_loss() {
+        for (lambda, cy, cx) in [(0.1, 0, 0), (0.5, 16, 16), (0.73, 31, 3), (0.999, 8, 8)] {
+            let plan = UnmixPlan::new(Kind::Paste, (32, 32), &[1, 0], &[(lambda, cy, cx); 2]).unwrap();
+            let stage = &plan.plan.stages[0];
+            let used = format!("lambda {:.3}", plan.lambdas[0]);
+            let text = words(stage, 0, (32, 32), true).join("\n");
+            assert!(text.contains(&used) || stage.passes[0][0].is_identity(), "{text}: {used}");
+            assert!(!words(stage, 0, (32, 32), false).join("").contains("lambda"));
+        }
+        let blend = UnmixPlan::new(Kind::Blend, (32, 32), &[1, 0], &[(0.3, 0, 0); 2]).unwrap();
+        assert_eq!(words(&blend.plan.stages[0], 1, (32, 32), true), ["blend 0\nlambda 0.300"]);
+    }
 }

@@ -21,6 +21,15 @@ pub struct Knn {
     pub other_layer: usize,
     /// Top-1 there.
     pub other_top1: f64,
+    /// Images in the bank; 0 in checkpoints of older programs.
+    #[serde(default)]
+    pub bank: usize,
+    /// Number of queries.
+    #[serde(default)]
+    pub queries: usize,
+    /// Names of the images of either split that could not be read: they are neither in the bank nor queries.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
 }
 
 /// The best result of a run's monitored epochs. Chosen on the test images, so it is never the result: it stands beside the last one.
@@ -56,10 +65,6 @@ pub struct KnnSummary {
     pub best_top1: f64,
     /// Which epoch that was.
     pub best_epoch: u64,
-    /// Images in the bank and queries.
-    pub bank: usize,
-    /// Number of queries.
-    pub queries: usize,
 }
 
 /// The whole summary.
@@ -91,7 +96,7 @@ pub struct Summary {
     pub broken_images: u64,
     /// Largest resident set of the process, in MiB, if the system tells.
     pub peak_rss_mib: Option<f64>,
-    /// Accuracy; `null` without labels or with `eval.enabled` = false.
+    /// Accuracy; `null` without labels, with `eval.enabled` = false, or of features that are not finite.
     pub knn: Option<KnnSummary>,
 }
 

@@ -32,7 +32,8 @@ pub fn check(dir: &Path, device: &Device, tally: &mut Tally) {
                 assert!((got - want).abs() <= tolerance * want.abs(), "{}: {got} votes, want {want}", case.name());
             }
             assert!(
-                (got.top1(&truth) - case.number("top1")).abs() < 1e-12 && (got.top5(&truth) - case.number("top5")).abs() < 1e-12
+                (got.top1(&truth) / 100.0 - case.number("top1")).abs() < 1e-12
+                    && (got.top5(&truth) / 100.0 - case.number("top5")).abs() < 1e-12
             );
             assert_eq!(case.json["outputs"].as_object().unwrap().len(), 4);
         });

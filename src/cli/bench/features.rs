@@ -57,7 +57,7 @@ impl FeaturesBench {
                 passes += 1;
             }
             alone.push((passes * n) as f64 / started.elapsed().as_secs_f64());
-            let speed = stream(&subject.encoder, subject.train.clone(), &how, &layers, |_, _| {})?;
+            let speed = stream(&subject.encoder, subject.train.clone(), &how, &layers, |_| {})?;
             extracted.push(speed.images_per_s);
             waits.push(speed.data_wait);
         }

@@ -17,7 +17,7 @@ const WANTED: [&str; 3] = ["knn", "flatness", "map"];
 /// Makes what is missing of the run's latest checkpoint. Returns what could not be made and why, one line each.
 pub fn complete(run: &Path, device: Option<&str>) -> Vec<String> {
     let failed = |what: &str, error: &Error| format!("{}: no {what}: {}", run.display(), error.message());
-    let missing = match step_of(&run.join("checkpoint")).and_then(|step| Ok((step, crate::cli::run_config(run, &[])?))) {
+    let missing = match step_of(&run.join("checkpoint")).and_then(|step| Ok((step, crate::cli::run_config(run)?))) {
         Ok((step, config)) => missing(&run.join("eval"), step, &config),
         Err(error) => return vec![failed("evaluation", &error)],
     };

@@ -58,9 +58,10 @@ impl Finetune {
         let (last, best) = (outcome.course.last(), outcome.course.best());
         let result = json!({
             "labels": outcome.labels, "top1_last": last.top1, "top5_last": last.top5, "loss_last": last.loss, "top1_best": best.top1,
-            "best_epoch": best.epoch, "curve": outcome.course.curve, "broken_images": outcome.broken,
+            "best_epoch": best.epoch, "curve": outcome.course.curve, "broken_images": outcome.unreadable.len(),
+            "unreadable": outcome.unreadable,
         });
-        subject.tell_broken(outcome.broken);
+        subject.tell_unreadable(&outcome.unreadable);
         let stem = format!("{tag}-{}", config.fraction);
         let record = subject.context.record("finetune", &stem, protocol, result, started.elapsed().as_secs_f64());
         record.write(&subject.out)?;

@@ -44,19 +44,19 @@ pub fn measure(subject: &Subject) -> Result<(Record, Flatness)> {
     let started = Instant::now();
     let layer = subject.encoder.layers().features();
     let mut meter = FlatnessMeter::default();
-    let speed = stream(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer], |rows, _| {
-        rows.iter().for_each(|rows| meter.add(rows));
+    let speed = stream(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer], |part| {
+        part.layers.iter().for_each(|rows| meter.add(rows));
     })?;
-    subject.tell_broken(speed.broken);
+    subject.tell_unreadable(&speed.unreadable);
     let flatness = meter.finish();
-    if !flatness.entropy.is_finite() {
-        return Err(
-            Error::input(format!("features of layer {layer} are not finite")).hint("the run has diverged: use an earlier one")
-        );
+    if flatness.images == 0 {
+        return Err(Error::input("no test image can be read").detail(subject.test.describe()));
     }
     let protocol = json!({
         "tag": "flatness", "layer": layer, "temperature": 1.0, "images": "test split without augmentation", "features": "pooled, not normalised",
     });
-    let record = subject.context.record("flatness", "flatness", protocol, json!(flatness), started.elapsed().as_secs_f64());
+    let mut result = json!(flatness);
+    (result["broken_images"], result["unreadable"]) = (speed.unreadable.len().into(), json!(speed.unreadable));
+    let record = subject.context.record("flatness", "flatness", protocol, result, started.elapsed().as_secs_f64());
     Ok((record, flatness))
 }

@@ -9,8 +9,7 @@ use serde_json::json;
 use super::subject::{Subject, SubjectArgs};
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::eval::features::Speed;
-use crate::eval::knn::{KnnConfig, Measured, measure};
+use crate::eval::knn::{KnnConfig, Measurement, measure};
 use crate::eval::record::Record;
 use crate::model::{LayerName, Layers};
 
@@ -42,14 +41,14 @@ impl Knn {
             [] => default_layers(config, subject.last_layer, &names)?,
             asked => LayerName::resolve_all(asked, &names, "eval.knn.layer")?,
         };
-        let (records, measured, speed) = measured(&subject, &layers)?;
+        let (records, measured) = measured(&subject, &layers)?;
         for record in &records {
             record.write(&subject.out)?;
         }
         if self.subject.json {
             return self.print_json(&records, &measured, config);
         }
-        for (record, one) in records.iter().zip(&measured) {
+        for (record, one) in records.iter().zip(&measured.layers) {
             cli::print(&format!(
                 "weighted kNN ({}, layer {}, k {}, T {}): top-1 {:.2} %, top-5 {:.2} %",
                 record.protocol["tag"].as_str().unwrap_or_default(),
@@ -62,15 +61,15 @@ impl Knn {
         }
         cli::print(&format!(
             "features: {:.0} images/s, data wait {:.1} %; results in {}",
-            speed.images_per_s,
-            100.0 * speed.data_wait,
+            measured.images_per_s,
+            100.0 * measured.data_wait,
             subject.out.display()
         ));
         Ok(ExitCode::SUCCESS)
     }
 
-    fn print_json(&self, records: &[Record], measured: &[Measured], config: &KnnConfig) -> Result<ExitCode> {
-        let [first, rest @ ..] = measured else { return Err(Error::input("no layer was asked for")) };
+    fn print_json(&self, records: &[Record], measured: &Measurement, config: &KnnConfig) -> Result<ExitCode> {
+        let [first, rest @ ..] = &measured.layers[..] else { return Err(Error::input("no layer was asked for")) };
         let mut object = json!({
             "k": first.k, "temperature": config.temperature, "layer": first.layer, "top1": first.top1, "top5": first.top5,
             "step": records[0].subject.step, "device": records[0].device, "results": records,
@@ -93,14 +92,14 @@ pub fn default_layers(config: &KnnConfig, last: usize, layers: &Layers) -> Resul
 }
 
 /// kNN of some layers, as records.
-pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Vec<Measured>, Speed)> {
+pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Measurement)> {
     let started = Instant::now();
     let (config, names) = (&subject.config.eval.knn, subject.encoder.layers());
     subject.check_head(layers, "eval.knn.layer")?;
     let sources = (&subject.train, &subject.test);
-    let (measured, speed) = measure(&subject.encoder, sources, &subject.extraction(), config, layers)?;
-    subject.tell_broken(speed.broken);
-    let record = |one: &Measured| {
+    let measured = measure(&subject.encoder, sources, &subject.extraction(), config, layers)?;
+    subject.tell_unreadable(&measured.unreadable);
+    let records = measured.layers.iter().map(|one| {
         let tag = config.tag(one.layer, &names);
         let protocol = json!({
             "tag": tag, "layer": one.layer, "k": one.k, "temperature": config.temperature,
@@ -108,9 +107,10 @@ pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Vec
         });
         let result = json!({
             "top1": one.top1, "top5": one.top5, "classes": one.classes, "per_class": one.per_class,
-            "images_per_s": speed.images_per_s, "data_wait": speed.data_wait, "broken_images": speed.broken,
+            "bank": measured.bank, "queries": measured.queries, "images_per_s": measured.images_per_s,
+            "data_wait": measured.data_wait, "broken_images": measured.unreadable.len(), "unreadable": measured.unreadable,
         });
         subject.context.record("knn", &format!("{tag}-l{}", one.layer), protocol, result, started.elapsed().as_secs_f64())
-    };
-    Ok((measured.iter().map(record).collect(), measured, speed))
+    });
+    Ok((records.collect(), measured))
 }

@@ -71,7 +71,7 @@ impl Linear {
             return Ok(ExitCode::from(cli::signals::status()));
         }
         let records = records(&subject, &task.plan, &outcome);
-        subject.tell_broken(outcome.broken);
+        subject.tell_unreadable(&outcome.unreadable);
         for record in &records {
             record.write(&subject.out)?;
         }
@@ -145,7 +145,8 @@ fn records(subject: &Subject, plan: &Plan, outcome: &Outcome) -> Vec<Record> {
         result["curve"] = json!(chosen.curve);
         result["cached"] = outcome.cached.into();
         (result["images_per_s"], result["data_wait"]) = (outcome.images_per_s.into(), outcome.data_wait.into());
-        (result["epochs_s"], result["broken_images"]) = (outcome.epochs_s.into(), outcome.broken.into());
+        (result["epochs_s"], result["broken_images"]) = (outcome.epochs_s.into(), outcome.unreadable.len().into());
+        result["unreadable"] = json!(outcome.unreadable);
         subject.context.record("linear", &format!("{}-l{layer}", plan.tag), protocol, result, outcome.wall_s)
     };
     plan.layers.iter().map(|&layer| of_layer(layer)).collect()

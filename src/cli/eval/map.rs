@@ -59,10 +59,12 @@ pub fn draw(subject: &Subject, layer: LayerName, images: usize) -> Result<Record
     subject.check_head(&[layer], "layer")?;
     let labels: Vec<Option<u32>> = (0..subject.test.len()).map(|index| subject.test.label(index)).collect();
     let chosen = map::choose(&labels, images);
-    let labels = chosen.iter().map(|&index| labels[index]).collect();
     let picked = Picked::of(subject.test.clone(), chosen.clone());
     let features = extract_unit(&subject.encoder, picked, &subject.extraction(), &[layer])?;
-    subject.tell_broken(features.speed.broken);
+    subject.tell_unreadable(&features.speed.unreadable);
+    // An image that cannot be read is no point of the map.
+    let chosen: Vec<usize> = features.images.iter().map(|&at| chosen[at as usize]).collect();
+    let labels = chosen.iter().map(|&index| labels[index]).collect();
     let rows = Rows::of(&features.layers[0]);
     let protocol = json!({
         "tag": "map", "layer": layer, "images": chosen.len(), "rows": "unit length", "split": "test, evenly over the classes",

@@ -1,6 +1,7 @@
 //! `unmix eval`.
 
 mod complete;
+mod feature_file;
 mod features;
 mod finetune;
 mod flatness;

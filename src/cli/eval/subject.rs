@@ -10,7 +10,8 @@ use crate::config::{RunConfig, layer};
 use crate::data::{Source, Split};
 use crate::device::{self, Opened};
 use crate::error::{Error, Result, nearest};
-use crate::eval::features::Extraction;
+use crate::eval::features::{Extraction, unreadable_warning};
+use crate::eval::labels::same_images;
 use crate::eval::record::{Context, DataInfo, SubjectInfo, digest};
 use crate::method::Setup;
 use crate::model::{Frozen, weights};
@@ -123,6 +124,12 @@ impl SubjectArgs {
             classes: train.classes().len(),
             transfer: own.map(|own| own.data.source != config.data.source),
         };
+        if same_images(train.as_ref(), test.as_ref()) {
+            eprintln!(
+                "warning: the test images are the training images ({}): every query finds itself, and no accuracy says anything of others",
+                test.describe()
+            );
+        }
         subject.digest = digest(&encoder);
         let resolved = config.views.clone().resolved();
         let views = json!({
@@ -135,7 +142,7 @@ impl SubjectArgs {
     /// The config of the evaluation, and that of the run itself, if there is one.
     fn config(&self, settings: &[String]) -> Result<(RunConfig, Option<RunConfig>)> {
         let mut value = match (&self.run, &self.weights, &self.config) {
-            (Some(run), ..) => layer::read(&crate::cli::run_file(run)?)?,
+            (Some(run), ..) => crate::cli::run_value(run)?,
             (_, _, Some(file)) => layer::read(file)?,
             (_, Some(file), None) => of_metadata(file)?,
             _ => unreachable!("the arguments require one of them"),
@@ -180,10 +187,8 @@ impl Subject {
     }
 
     /// Tells of images that could not be read.
-    pub fn tell_broken(&self, broken: usize) {
-        if broken > 0 {
-            eprintln!("warning: {broken} images could not be read; in the place of each stands the next readable one");
-        }
+    pub fn tell_unreadable(&self, names: &[String]) {
+        unreadable_warning(names).iter().for_each(|warning| eprintln!("warning: {warning}"));
     }
 
     /// Refuses layers that have no weights.

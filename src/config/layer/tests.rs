@@ -325,3 +325,118 @@ fn the_table_has_a_line_for_every_key() {
     }
     assert!(text.contains("= dataset: From anywhere.\n") && text.contains("[method.name = insdis]"), "{text}");
 }
+
+/// A folder that is called 2024, a rate as people write it: the key says what is meant.
+#[test]
+fn set_takes_what_people_write() {
+    for (assignment, key, want) in [
+        ("data.source.root=2024", "/data/source/root", json!("2024")),
+        ("data.source.root=1e3", "/data/source/root", json!("1e3")),
+        ("data.source.root=true", "/data/source/root", json!("true")),
+        ("data.source.train=007", "/data/source/train", json!("007")),
+        ("data.source.classes=2024", "/data/source/classes", json!("2024")),
+        ("data.source.classes=[\"a\"]", "/data/source/classes", json!(["a"])),
+        ("out=2024", "/out", json!("2024")),
+        ("out=null", "/out", json!(null)),
+        ("about.time=3", "/about/time", json!("3")),
+        ("device=0", "/device", json!("0")),
+        ("optim.lr=.1", "/optim/lr", json!(0.1)),
+        ("optim.lr=1.", "/optim/lr", json!(1.0)),
+        ("optim.lr=+.5e-2", "/optim/lr", json!(0.005)),
+        ("optim.lr=5", "/optim/lr", json!(5)),
+        ("method.negatives=1e4", "/method/negatives", json!(10000)),
+        ("data.batch=+64", "/data/batch", json!(64)),
+        ("data.batch=064", "/data/batch", json!(64)),
+        ("seed=18446744073709551615", "/seed", json!(u64::MAX)),
+        ("data.drop_last=False", "/data/drop_last", json!(false)),
+        ("eval.monitor.every_epochs=None", "/eval/monitor/every_epochs", json!(null)),
+        ("eval.knn.layer=features", "/eval/knn/layer", json!("features")),
+        ("eval.knn.layer=-1", "/eval/knn/layer", json!(-1)),
+        ("mixture.fill=.5", "/mixture/fill", json!(0.5)),
+        ("views.mean=[0.5,0.5,0.5]", "/views/mean", json!([0.5, 0.5, 0.5])),
+    ] {
+        let mut value = json!({"data": {"source": {"name": "folder"}}});
+        set(&mut value, assignment).unwrap();
+        assert_eq!(value.pointer(key), Some(&want), "{assignment}");
+    }
+}
+
+/// What is no number stays as it was written, so that the refusal shows it.
+#[test]
+fn set_makes_no_number_of_words() {
+    for (assignment, want) in [("optim.lr=inf", json!("inf")), ("optim.lr=0,1", json!("0,1")), ("data.batch=6.5", json!(6.5))] {
+        let mut value = json!({});
+        set(&mut value, assignment).unwrap();
+        let (table, key) = assignment.split_once('=').unwrap().0.split_once('.').unwrap();
+        assert_eq!(value[table][key], want, "{assignment}");
+        value["schedule"] = json!({"steps": 1});
+        let error = crate::config::RunConfig::from_value(value).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{table}.{key}`: got")), "{error}");
+    }
+}
+
+fn refused(settings: &[&str]) -> Vec<String> {
+    let mut value = json!({"schedule": {"steps": 1}});
+    settings.iter().for_each(|setting| set(&mut value, setting).unwrap());
+    crate::config::RunConfig::from_value(value).unwrap_err().details().to_vec()
+}
+
+/// The words of other programs and papers.
+#[test]
+fn other_programs_words_lead_to_ours() {
+    for (setting, ours) in [
+        ("mixture.name=cutmix", "`region`"),
+        ("mixture.name=mixup", "`global`"),
+        ("mixture.name=RandomErasing", "`erase`"),
+        ("learning_rate=0.1", "`optim.lr`"),
+        ("optim.learning_rate=0.1", "`optim.lr`"),
+        ("batch_size=64", "`data.batch`"),
+        ("data.batch_size=64", "`data.batch`"),
+        ("data.batch-size=64", "`data.batch`"),
+        ("num_workers=2", "`data.workers`"),
+        ("arch=\"resnet50\"", "`model.name`"),
+        ("method.queue_size=64", "`method.memory.size`"),
+        ("epochs=3", "`schedule.epochs`"),
+        ("optim.momentun=0.5", "`momentum`"),
+    ] {
+        let said = refused(&[setting]);
+        assert!(said.len() == 1 && said[0].contains(&format!("did you mean {ours}?")), "{setting}: {said:?}");
+    }
+}
+
+#[test]
+fn types_and_values_are_told_together() {
+    let said = refused(&["optim.momentum=1.5", "model.width=\"wide\"", "data.max_broken=7", "nothing=1"]);
+    for part in ["`model.width`: got", "`nothing`: unknown key", "`optim.momentum` is 1.5", "`data.max_broken` is 7"] {
+        assert!(said.iter().any(|line| line.contains(part)), "no {part} in {said:?}");
+    }
+    assert_eq!(said.len(), 4, "{said:?}");
+    // What a default comes to in the place of a wrong value is no problem of the file.
+    assert_eq!(refused(&["data.batch=\"many\"", "model.bn_splits=5"]).len(), 1);
+}
+
+#[test]
+fn a_batch_that_does_not_divide_names_those_that_do() {
+    let said = refused(&["data.batch=25"]);
+    assert!(said[0].contains("use 24 or 32"), "{said:?}");
+    assert!(refused(&["data.batch=3"])[0].contains("use 8,"));
+}
+
+#[test]
+fn a_key_goes_wherever_it_stands() {
+    let whole = json!({"a": {"b": [1, 2], "c": 3}, "d": 4});
+    for (path, want) in [
+        ("a.c", json!({"a": {"b": [1, 2]}, "d": 4})),
+        ("a.b.1", json!({"a": {"c": 3}, "d": 4})),
+        ("a", json!({"d": 4})),
+        ("a.x.y", whole.clone()),
+        ("", whole.clone()),
+    ] {
+        let mut value = whole.clone();
+        super::remove(&mut value, path);
+        assert_eq!(value, want, "{path}");
+    }
+    let mut list = json!([1]);
+    super::remove(&mut list, "");
+    assert_eq!(list, json!({}));
+}

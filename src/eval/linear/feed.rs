@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::Task;
 use crate::data::{Item, Job, Loader, Source};
 use crate::error::{Error, Result};
-use crate::eval::features::{Extraction, Features, Speed, extract, stream, unlabelled};
+use crate::eval::features::{Extraction, Features, Finite, Speed, Unreadable, extract, stream, unlabelled};
 use crate::rng::{Purpose, Stream};
 
 /// Images per test batch of features that were computed once.
@@ -39,9 +39,18 @@ pub enum Feed {
         loader: Loader<Place>,
         /// How they reach the encoder.
         how: Box<Extraction>,
-        /// What has passed: images, seconds, seconds of waiting.
-        spent: (usize, f64, f64),
+        /// What has passed.
+        spent: Spent,
     },
+}
+
+/// What has passed through a loader.
+#[derive(Default)]
+pub struct Spent {
+    images: usize,
+    seconds: f64,
+    waited_s: f64,
+    unreadable: Unreadable,
 }
 
 /// Where a batch is in its epoch.
@@ -86,7 +95,7 @@ impl Feed {
             })
         });
         let loader = Loader::start(task.train.clone(), how.transform.clone(), how.loader, jobs);
-        Self::Loaded { loader, how: Box::new(how), spent: (0, 0.0, 0.0) }
+        Self::Loaded { loader, how: Box::new(how), spent: Spent::default() }
     }
 
     /// True where the rows were computed once.
@@ -97,19 +106,20 @@ impl Feed {
     /// How fast images went through the encoder.
     pub fn speed(&self) -> Speed {
         match self {
-            Self::Kept { features, .. } => features.speed,
-            Self::Walked { speed, .. } => *speed,
-            Self::Loaded { loader, spent: (images, seconds, waited), .. } => {
+            Self::Kept { features, .. } => features.speed.clone(),
+            Self::Walked { speed, .. } => speed.clone(),
+            Self::Loaded { spent: Spent { images, seconds, waited_s, unreadable }, .. } => {
                 let seconds = seconds.max(1e-9);
-                Speed { images_per_s: *images as f64 / seconds, data_wait: waited / seconds, broken: loader.broken() }
+                Speed { images_per_s: *images as f64 / seconds, data_wait: waited_s / seconds, unreadable: unreadable.names() }
             }
         }
     }
 
-    /// Hands every image of an epoch to `take` once.
+    /// Hands every image of an epoch to `take` once. Of an un-augmented split, those that cannot be read are left out; of an augmented one,
+    /// which trains, the next readable image takes their place.
     ///
     /// # Errors
-    /// Those of the loader; an image without label.
+    /// Those of the loader; an image without label; features that are not finite.
     pub fn epoch(&mut self, task: &Task, epoch: u64, take: &mut Take) -> Result<()> {
         match self {
             Self::Kept { features, labels, shuffled: true } => {
@@ -125,11 +135,11 @@ impl Feed {
             }
             Self::Walked { source, how, speed } => {
                 let mut complete = true;
-                *speed = stream(task.encoder, source.clone(), how, &task.plan.layers, |rows, seen| {
-                    let known: Vec<u32> = seen.into_iter().flatten().collect();
-                    complete &= known.len() == rows[0].dims()[0];
+                *speed = stream(task.encoder, source.clone(), how, &task.plan.layers, |part| {
+                    let known: Vec<u32> = part.labels.into_iter().flatten().collect();
+                    complete &= known.len() == part.images.len();
                     if complete {
-                        take(rows, &known);
+                        take(part.layers, &known);
                     }
                 })?;
                 if complete { Ok(()) } else { Err(unlabelled("a linear probe")) }
@@ -151,23 +161,27 @@ pub fn shuffled(layers: &[Tensor<2>], labels: &[u32], order: &[u32], batch: usiz
 }
 
 /// One epoch of a loader.
-fn load(task: &Task, loader: &mut Loader<Place>, how: &Extraction, spent: &mut (usize, f64, f64), take: &mut Take) -> Result<()> {
+fn load(task: &Task, loader: &mut Loader<Place>, how: &Extraction, spent: &mut Spent, take: &mut Take) -> Result<()> {
     let (started, waited) = (std::time::Instant::now(), loader.waited().as_secs_f64());
+    let mut finite = Finite::default();
     loop {
         let Some(batch) = loader.next() else { return Err(Error::run("the loader ended before the epoch")) };
         let batch = batch?;
         let labels: Option<Vec<u32>> = batch.labels.iter().copied().collect();
         let labels = labels.ok_or_else(|| unlabelled("a linear probe"))?;
-        take(task.encoder.layer_rows(how.images(&batch.views[0]), &task.plan.layers), &labels);
+        spent.unreadable.add(&batch.broken);
+        let rows = task.encoder.layer_rows(how.images(&batch.views[0]), &task.plan.layers);
+        finite.add(&rows);
+        take(rows, &labels);
         loader.recycle(batch.views);
-        spent.0 += labels.len();
+        spent.images += labels.len();
         if batch.payload.ends {
             break;
         }
     }
-    spent.1 += started.elapsed().as_secs_f64();
-    spent.2 += loader.waited().as_secs_f64() - waited;
-    Ok(())
+    spent.seconds += started.elapsed().as_secs_f64();
+    spent.waited_s += loader.waited().as_secs_f64() - waited;
+    finite.check(&task.plan.layers)
 }
 
 /// The order of an epoch.

@@ -104,8 +104,8 @@ pub struct Outcome {
     pub images_per_s: f64,
     /// Share of that time spent waiting for the loader.
     pub data_wait: f64,
-    /// Images that could not be read.
-    pub broken: usize,
+    /// Names of the images of either split that could not be read.
+    pub unreadable: Vec<String>,
     /// Seconds of all calls.
     pub wall_s: f64,
     /// Seconds of the epochs of this call: updates and tests, and where features are not kept the encoder.
@@ -156,7 +156,7 @@ impl Task<'_> {
             cached: train.is_kept(),
             images_per_s: speed.images_per_s,
             data_wait: speed.data_wait,
-            broken: speed.broken + tested.broken,
+            unreadable: [speed.unreadable, tested.unreadable].concat(),
             wall_s: running.before_s + started.elapsed().as_secs_f64(),
             epochs_s: training.elapsed().as_secs_f64(),
         })
@@ -215,8 +215,9 @@ impl Task<'_> {
             let truth = self.labels(seen.iter().copied());
             running.probes.iter_mut().zip(rows).for_each(|(probe, rows)| probe.step(rows, &truth, share, &self.plan));
         })?;
-        let mut hits: Vec<Option<Hits>> = vec![None; running.probes.len()];
+        let (mut hits, mut tested): (Vec<Option<Hits>>, usize) = (vec![None; running.probes.len()], 0);
         test.epoch(self, 0, &mut |rows, seen| {
+            tested += seen.len();
             let truth = self.labels(seen.iter().map(|&label| labels.of_test_label(label)));
             for ((probe, rows), sum) in running.probes.iter().zip(rows).zip(&mut hits) {
                 let new = probe.hits(rows, &truth);
@@ -224,7 +225,7 @@ impl Task<'_> {
             }
         })?;
         running.epoch += 1;
-        let percent = |hits: u64| 100.0 * hits as f64 / self.test.len() as f64;
+        let percent = |hits: u64| 100.0 * hits as f64 / tested.max(1) as f64;
         let mut courses = running.courses.iter_mut();
         for (probe, hits) in running.probes.iter_mut().zip(hits.into_iter().flatten()) {
             for ((loss, top1), top5) in probe.take_loss().into_iter().zip(hits.top1).zip(hits.top5) {

@@ -6,7 +6,7 @@ use crate::report::plot::figure::slug;
 use crate::report::plot::scale::Spread;
 use crate::report::plot::{Axis, Chart, Figure, Series};
 use crate::report::run::Run;
-use crate::report::run::metrics::points;
+use crate::report::run::metrics::{points_of, top1};
 
 /// Up to so many epochs the loss is shown for each logged step, too.
 const FEW_EPOCHS: usize = 12;
@@ -26,11 +26,13 @@ struct Curve {
 }
 
 #[rustfmt::skip]
-const TRAINING: [Curve; 5] = [
+const TRAINING: [Curve; 6] = [
     Curve { name: "loss", title: "Loss", y: "mean over the epoch", event: "epoch", key: "loss", percent: false, zero: false,
         caption: "Training loss. Losses of different methods or mixtures are not comparable." },
     Curve { name: "positive", title: "Probability of the positive", y: "mean over the epoch, %", event: "epoch", key: "positive_prob",
         percent: true, zero: true, caption: "Softmax probability that a query gives to its own key; with another number of negatives it is another quantity." },
+    Curve { name: "positive-score", title: "Score of the positive", y: "mean over the epoch", event: "epoch", key: "positive_score",
+        percent: false, zero: true, caption: "exp(score / temperature) / Z under NCE, which normalises nothing: no probability." },
     Curve { name: "learning-rate", title: "Learning rate", y: "of the last step of the epoch", event: "epoch", key: "lr",
         percent: false, zero: true, caption: "Learning rate." },
     Curve { name: "speed", title: "Speed", y: "images/s", event: "epoch", key: "images_per_s", percent: false, zero: true,
@@ -79,9 +81,23 @@ pub fn section(scene: &Scene) -> Section {
 }
 
 impl Curve {
+    /// The key of this curve in a run's events. Earlier versions called the score of NCE a probability.
+    fn key_in(&self, run: &Run) -> Option<&'static str> {
+        let nce = run.key("/method/loss") == "nce";
+        let old = nce && run.metrics.of(self.event).any(|event| !event["positive_prob"].is_null());
+        match self.key {
+            "positive_prob" if nce => None,
+            "positive_score" if old => Some("positive_prob"),
+            key => Some(key),
+        }
+    }
+
     fn draw(&self, scene: &Scene) -> Option<Figure> {
         let scale = if self.percent { 100.0 } else { 1.0 };
-        let line = |run: &Run| run.metrics.curve(self.event, "epoch", self.key).into_iter().map(|p| (p.0, p.1 * scale)).collect();
+        let line = |run: &Run| {
+            let points = self.key_in(run).map_or_else(Vec::new, |key| run.metrics.curve(self.event, "epoch", key));
+            points.into_iter().map(|p| (p.0, p.1 * scale)).collect()
+        };
         let y = Axis::new(self.y, Spread::Linear);
         let y = if self.zero { y.with(0.0) } else { y };
         chart(scene, [self.name, self.title, self.caption], Axis::new("epoch", Spread::Whole), y, line).draw()
@@ -114,7 +130,7 @@ fn knn(scene: &Scene) -> Vec<Figure> {
     let draw = |wanted: &String| {
         let line = |run: &Run| {
             let events = run.metrics.of("knn").filter(|event| protocol(event) == *wanted);
-            points(events, "epoch", "top1").into_iter().map(|p| (p.0, p.1 * 100.0)).collect()
+            points_of(events.filter_map(|event| Some((event["epoch"].as_f64()?, top1(event)?))))
         };
         let (name, caption) =
             (format!("curve-{}", slug(wanted)), format!("Nearest neighbours during training, protocol {wanted}."));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::html::{Html, noted, paragraph, table};
 use super::section::{Scene, Section, digits, names, percent};
 use crate::report::run::Run;
+use crate::report::run::metrics::top1;
 use crate::report::run::record::Record;
 use crate::time::duration;
 
@@ -86,8 +87,8 @@ fn knn(run: &Run) -> Html {
         return noted(percent(Some(top1)), words.into_iter().flatten().chain(images).collect::<Vec<_>>().join(", "));
     }
     let event = run.metrics.of("knn").next_back().filter(|_| run.of_kind("knn").next().is_none());
-    match event.and_then(|event| Some((event["top1"].as_f64()?, event["epoch"].as_u64()?, event["protocol"].as_str()?))) {
-        Some((top1, epoch, protocol)) => noted(percent(Some(100.0 * top1)), format!("{protocol}, after epoch {epoch}")),
+    match event.and_then(|event| Some((top1(event)?, event["epoch"].as_u64()?, event["protocol"].as_str()?))) {
+        Some((top1, epoch, protocol)) => noted(percent(Some(top1)), format!("{protocol}, after epoch {epoch}")),
         None => records(run, "knn"),
     }
 }

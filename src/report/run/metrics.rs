@@ -45,16 +45,36 @@ pub fn points<'a>(events: impl Iterator<Item = &'a Value>, x: &str, y: &str) -> 
     let drawn = |number: f64| if number.abs() < DRAWABLE { number } else { f64::NAN };
     let number = |value: &Value| value.as_f64().map(drawn).or(value.is_null().then_some(f64::NAN));
     let point = |event: &Value| Some((event.get(x)?.as_f64()?, number(event.get(y)?)?));
-    let mut points: Vec<(f64, f64)> = events.filter_map(point).collect();
+    points_of(events.filter_map(point))
+}
+
+/// Points sorted by x; of those with the same x the last one counts.
+pub fn points_of(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut points: Vec<(f64, f64)> = points.collect();
     points.reverse();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     points.dedup_by_key(|point| point.0);
     points
 }
 
+/// The accuracy of a `knn` event in percent. Events of earlier versions name no unit, and have a share from 0 to 1.
+pub fn top1(event: &Value) -> Option<f64> {
+    let top1 = event["top1"].as_f64()?;
+    Some(if event["unit"] == "percent" { top1 } else { 100.0 * top1 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Half a percent of today and half of yesterday.
+    #[test]
+    fn an_accuracy_is_read_in_the_unit_that_it_was_written_in() {
+        let read = |text: &str| top1(&serde_json::from_str(text).unwrap());
+        assert_eq!(read(r#"{"event":"knn","unit":"percent","top1":0.5}"#), Some(0.5));
+        assert_eq!(read(r#"{"event":"knn","top1":0.5}"#), Some(50.0));
+        assert_eq!((read(r#"{"unit":"percent","top1":null}"#), read(r#"{"event":"knn"}"#)), (None, None));
+    }
 
     #[test]
     fn unknown_events_torn_ends_and_repeats_are_no_trouble() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Result;
+use crate::method::{POSITIVE, POSITIVE_SCORE};
 use crate::time::duration;
 use crate::train::events::{Event, Outcome, Sink};
 
@@ -113,7 +114,7 @@ impl Sink for Terminal {
     }
 }
 
-/// The event in words; `pos` is the probability of the positive, `wait` the share of the time spent waiting for data. Of a
+/// The event in words; `pos` is the probability of the positive, `score` its unnormalised score, `wait` the share of the time spent waiting for data. Of a
 /// step only the numbers, short enough for a bar on 80 columns.
 fn text(event: &Event, epochs: u64) -> String {
     match event {
@@ -157,12 +158,9 @@ fn text(event: &Event, epochs: u64) -> String {
             format!("checkpoint of step {step}: {path}{size}")
         }
         Event::Warning { message } => format!("warning: {message}"),
-        Event::Knn { epoch, protocol, k, top1, best, wall_s, .. } => format!(
-            "{protocol} (k {k}) after epoch {epoch}: {:.2} % top-1, best {:.2} %, {}",
-            top1 * 100.0,
-            best * 100.0,
-            duration(*wall_s)
-        ),
+        Event::Knn { epoch, protocol, k, top1, best, wall_s, .. } => {
+            format!("{protocol} (k {k}) after epoch {epoch}: {:.2} % top-1, best {:.2} %, {}", top1, best, duration(*wall_s))
+        }
         Event::Monitor { epoch, feature_std, rankme, rankme_features, alignment, uniformity, wall_s, .. } => format!(
             "monitor after epoch {epoch}: feature std {feature_std:.4}, RankMe {rankme:.1} (features {rankme_features:.1}), \
              alignment {alignment:.3}, uniformity {uniformity:.2}, {}",
@@ -181,7 +179,11 @@ fn text(event: &Event, epochs: u64) -> String {
 
 /// The first signal, if the method has one, with room behind it.
 fn headline(signals: &[(String, f64)]) -> String {
-    let short = |name: &str| if name == crate::method::POSITIVE { "pos".to_owned() } else { name.replace('_', " ") };
+    let short = |name: &str| match name {
+        POSITIVE => "pos".to_owned(),
+        POSITIVE_SCORE => "score".to_owned(),
+        other => other.replace('_', " "),
+    };
     signals.first().map_or_else(String::new, |(name, value)| format!("{} {value:.3}  ", short(name)))
 }
 

@@ -80,7 +80,16 @@ fn a_full_disk_stops_the_metrics_with_a_hint() {
 #[test]
 fn lines_tell_the_run() {
     let warning = Event::Warning { message: "slow".to_owned() };
-    let knn = Event::Knn { epoch: 3, step: 9, protocol: "knn-unmix".to_owned(), k: 200, top1: 0.8911, best: 0.9, wall_s: 2.0 };
+    let knn = Event::Knn {
+        epoch: 3,
+        step: 9,
+        protocol: "knn-unmix".to_owned(),
+        k: 200,
+        unit: "percent".to_owned(),
+        top1: 89.11,
+        best: 90.0,
+        wall_s: 2.0,
+    };
     let monitor = Event::Monitor {
         epoch: 3,
         step: 9,
