@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::decode::RgbImage;
 use crate::data::idx::{find, reader};
+use crate::data::lists;
 use crate::data::source::{Encoded, Source, Split, root_problem};
 use crate::error::{Error, Result};
 
@@ -154,8 +155,7 @@ fn class_names(root: &Path, kind: CifarKind) -> Result<Vec<String>> {
     if !path.exists() {
         return Ok((0..kind.classes()).map(|class| class.to_string()).collect());
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
+    let names = lists::lines("read the names of the classes", &path)?;
     if names.len() != kind.classes() {
         return Err(Error::input(format!("`{}` lists {} names, expected {}", path.display(), names.len(), kind.classes())));
     }

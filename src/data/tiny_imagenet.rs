@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::folder::{ClassFilter, Folder, FolderConfig};
+use crate::data::lists;
 use crate::data::source::{Encoded, Source, Split, root_problem};
 use crate::error::{Error, Result};
 
@@ -92,8 +93,7 @@ fn incomplete(error: Error) -> Error {
 /// The classes, sorted.
 fn wordnet_ids(root: &Path) -> Result<Vec<String>> {
     let path = root.join("wnids.txt");
-    let text = fs::read_to_string(&path).map_err(|e| incomplete(Error::io("read the class list", &path, &e)))?;
-    let mut names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
+    let mut names = lists::lines("read the class list", &path).map_err(incomplete)?;
     names.sort_unstable();
     names.dedup();
     if names.is_empty() { Err(incomplete(Error::input(format!("`{}` lists no class", path.display())))) } else { Ok(names) }
@@ -101,7 +101,7 @@ fn wordnet_ids(root: &Path) -> Result<Vec<String>> {
 
 /// The label of each file, from lines that begin with a file's name and its class, separated by tabs.
 fn labels(files: &Folder, classes: &[String], path: &Path) -> Result<Vec<u32>> {
-    let text = fs::read_to_string(path).map_err(|e| incomplete(Error::io("read the annotations", path, &e)))?;
+    let text = lists::text("read the annotations", path).map_err(incomplete)?;
     let mut by_name = HashMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let bad = |what: &str| incomplete(Error::input(format!("line {} of `{}` {what}", number + 1, path.display())));
