@@ -259,6 +259,11 @@ impl Folder {
         self.directories.push(Directory { path, label });
     }
 
+    /// What the split holds and does not use, as the end of a sentence.
+    pub(crate) fn left_out(&self) -> impl std::fmt::Display {
+        &self.left
+    }
+
     /// The folder of the split.
     pub(crate) fn root(&self) -> &Path {
         &self.root

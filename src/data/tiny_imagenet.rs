@@ -45,10 +45,11 @@ impl TinyImagenet {
         let inner = config.root.join("tiny-imagenet-200");
         let root = if inner.is_dir() { inner } else { config.root.clone() };
         let classes = wordnet_ids(&root)?;
-        if split == Split::Train {
+        // Many sort the validation images into class folders, as the training images are.
+        if split == Split::Train || !holds_files(&root.join("val/images")) && root.join("val").is_dir() {
             let wanted = Some(ClassFilter::Names(classes.clone()));
             let folders = FolderConfig { root, train: Some("train".into()), test: Some("val".into()), classes: wanted };
-            return Ok(Self { files: Folder::open(&folders, Split::Train).map_err(incomplete)?, classes, labels: None });
+            return Ok(Self { files: Folder::open(&folders, split).map_err(incomplete)?, classes, labels: None });
         }
         let images = FolderConfig { root: root.join("val/images"), train: Some(".".into()), ..FolderConfig::default() };
         let files = Folder::open(&images, Split::Train).map_err(incomplete)?;
@@ -82,8 +83,14 @@ impl Source for TinyImagenet {
     }
 
     fn describe(&self) -> String {
-        format!("tiny_imagenet {}: {} images, {} classes", self.files.root().display(), self.len(), self.classes.len())
+        let (root, classes) = (self.files.root().display(), self.classes.len());
+        format!("tiny_imagenet {root}: {} images, {classes} classes{}", self.len(), self.files.left_out())
     }
+}
+
+/// Whether a folder holds a file.
+fn holds_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_file()))
 }
 
 fn incomplete(error: Error) -> Error {
@@ -159,6 +166,32 @@ mod tests {
         };
         assert_eq!(of(Split::Train), [("n1_0.JPEG".into(), 0), ("n2_0.JPEG".into(), 1)]);
         assert_eq!(of(Split::Test), [("val_0.JPEG".into(), 1), ("val_1.JPEG".into(), 0)]);
+    }
+
+    #[test]
+    fn validation_images_in_class_folders() {
+        for below in ["images", ""] {
+            let (root, config) = folder();
+            let val = root.path().join("tiny-imagenet-200/val");
+            for (file, class) in [("val_0.JPEG", "n2"), ("val_1.JPEG", "n1")] {
+                fs::create_dir_all(val.join(class).join(below)).unwrap();
+                fs::rename(val.join("images").join(file), val.join(class).join(below).join(file)).unwrap();
+            }
+            // With the emptied folder, and without.
+            for _ in 0..2 {
+                let source = TinyImagenet::open(&config, Split::Test).unwrap();
+                let label = |i| (source.name(i).rsplit('/').next().unwrap().to_owned(), source.label(i).unwrap());
+                assert_eq!([label(0), label(1)], [("val_1.JPEG".into(), 0), ("val_0.JPEG".into(), 1)]);
+                let _ = fs::remove_dir(val.join("images"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_of_classes_may_begin_with_a_mark() {
+        let (root, config) = folder();
+        fs::write(root.path().join("tiny-imagenet-200/wnids.txt"), "\u{FEFF}n2\r\nn1\r\n").unwrap();
+        assert_eq!(TinyImagenet::open(&config, Split::Train).unwrap().classes(), ["n1", "n2"]);
     }
 
     #[test]
