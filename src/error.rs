@@ -1,6 +1,8 @@
 //! Errors that say what happened and what to try.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 
 /// The result type of everything that can fail on the user's input.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,7 +28,7 @@ pub struct Error {
 impl Error {
     /// An error in what was asked for; `message` states the fact in lower case without a final full stop.
     pub fn input(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Input, message: message.into(), details: Vec::new(), hints: Vec::new() }
+        Self { kind: Kind::Input, message: tame(message.into()), details: Vec::new(), hints: Vec::new() }
     }
 
     /// A failure of the run itself.
@@ -35,9 +37,9 @@ impl Error {
     }
 
     /// An I/O failure on a path. Its hint follows from the kind of failure.
-    pub fn io(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+    pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as K;
-        let base = Self::input(format!("cannot {doing} `{}`: {error}", path.display()));
+        let base = Self::input(format!("cannot {doing} {}: {error}", shown_path(path)));
         match error.kind() {
             K::NotFound => base.hint("check the path; relative paths start at the current directory"),
             K::PermissionDenied => base.hint("check the permissions of the file and of its folder"),
@@ -52,14 +54,14 @@ impl Error {
     /// Adds one suggestion, printed as `hint: ...`.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(tame(hint.into()));
         self
     }
 
     /// Adds one line of detail, printed indented below the fact.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.details.push(detail.into());
+        self.details.push(tame(detail.into()));
         self
     }
 
@@ -112,6 +114,30 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A text from outside, such as the name of a file, for a message: what would break the line, move the cursor, colour the terminal or turn
+/// the direction of writing is written as an escape (`\\n`, `\\u{1b}`).
+pub fn shown(text: &str) -> Cow<'_, str> {
+    // The bidirectional overrides are no control characters to Unicode, but they are to a reader.
+    let acts = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    };
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if acts(c) { c.escape_default().to_string() } else { c.to_string() }).collect())
+}
+
+/// A path in backticks, as [`shown`] writes it.
+pub fn shown_path(path: &Path) -> String {
+    format!("`{}`", shown(&path.to_string_lossy()))
+}
+
+/// Keeps a text from outside that was not [`shown`] from acting on the terminal; line ends may be meant.
+fn tame(text: String) -> String {
+    let lines = text.trim_end_matches('\n').split('\n').map(shown);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// `; did you mean ...` for the nearest of `known`, or all of them if none is near.
 pub fn nearest<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
@@ -132,6 +158,18 @@ mod tests {
         assert_eq!(error.to_string(), "it broke\n  at the seam\nhint: mend it");
         assert_eq!(error.exit_code(), 2);
         assert_eq!(Error::run("x").exit_code(), 1);
+    }
+
+    #[test]
+    fn names_from_outside_do_not_reach_the_terminal_raw() {
+        assert_eq!(shown("a\n\x1b[31mb\r\t\u{9b}c.jpg"), "a\\n\\u{1b}[31mb\\r\\t\\u{9b}c.jpg");
+        assert_eq!(shown("кот 猫 é.jpg"), "кот 猫 é.jpg");
+        assert_eq!(shown("a\u{202e}gpj"), "a\\u{202e}gpj");
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = Error::io("read", Path::new("x\ny"), &missing).detail("\x1b[2J").hint("\x07");
+        assert!(error.to_string().starts_with("cannot read `x\\ny`: "), "{error}");
+        assert!(!error.to_string().contains(['\x1b', '\x07']), "{error}");
+        assert_eq!(Error::input("two\nlines\n").message(), "two\nlines");
     }
 
     #[test]

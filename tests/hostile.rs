@@ -108,6 +108,21 @@ fn an_empty_dataset() {
 }
 
 #[test]
+fn a_class_called_train() {
+    let dir = temp();
+    classes(&dir.path().join("voc"), &["bicycle", "car", "train", "tv"], 12);
+    refuse_source(dir.path(), r#"{"name":"folder","root":"voc"}"#, "may be the training split or a class", "data.source.train=.");
+}
+
+#[test]
+fn the_training_images_as_test_images() {
+    let dir = temp();
+    classes(&dir.path().join("data/train"), &["cat", "dog"], 40);
+    let source = r#"{"name":"folder","root":"data","train":"train","test":"train"}"#;
+    refuse_source(dir.path(), source, "the training and the test split are one folder", "data.source.test");
+}
+
+#[test]
 fn one_class_says_nothing_about_neighbours() {
     let dir = temp();
     classes(&dir.path().join("data/train"), &["cat"], 40);

@@ -48,6 +48,8 @@ pub struct Batch<P> {
 /// An image that could not be read, and what took its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
+    /// The place in the batch, `0..T`, at which the replacement stands. A place has several entries where replacements were unreadable, too.
+    pub slot: usize,
     /// The unreadable image.
     pub index: u32,
     /// The next readable one.

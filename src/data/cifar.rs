@@ -1,4 +1,6 @@
-//! The binary version of CIFAR-10 and CIFAR-100, held in memory.
+//! CIFAR-10 and CIFAR-100, the binary or the Python version, held in memory.
+
+mod python;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,17 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::decode::RgbImage;
 use crate::data::idx::{find, reader};
+use crate::data::lists;
 use crate::data::source::{Encoded, Source, Split, root_problem};
 use crate::error::{Error, Result};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
-/// A folder with the binary version of CIFAR.
+/// A folder with the binary or the Python version of CIFAR.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CifarConfig {
-    /// Folder with the `.bin` files of the binary version, each plain or `.gz`, or the folder above it.
+    /// Folder with the `.bin` files of the binary version, each plain or `.gz`, or with the files of the Python version, which torchvision downloads; or the
+    /// folder above it.
     pub root: PathBuf,
 }
 
@@ -47,9 +51,9 @@ impl CifarKind {
         if self == Self::Ten { 1 } else { 2 }
     }
 
-    /// The folder inside the published archive.
-    fn folder(self) -> &'static str {
-        if self == Self::Ten { "cifar-10-batches-bin" } else { "cifar-100-binary" }
+    /// The folders inside the published archives: of the binary version and of the Python version.
+    fn folders(self) -> [&'static str; 2] {
+        if self == Self::Ten { ["cifar-10-batches-bin", "cifar-10-batches-py"] } else { ["cifar-100-binary", "cifar-100-python"] }
     }
 
     fn names_file(self) -> &'static str {
@@ -83,13 +87,20 @@ impl Cifar {
     /// # Errors
     /// A missing file, a size that is no whole number of records, or a label out of range; each names the file.
     pub fn open(config: &CifarConfig, kind: CifarKind, split: Split) -> Result<Self> {
-        let inner = config.root.join(kind.folder());
-        let root = if inner.is_dir() { &inner } else { &config.root };
-        let mut records = Vec::new();
-        for name in kind.files(split) {
-            read_records(&find(root, name)?, kind, &mut records)?;
-        }
         let title = format!("cifar{} {split}", kind.classes());
+        let folders = kind.folders().map(|name| config.root.join(name));
+        let root = folders.iter().find(|folder| folder.is_dir()).unwrap_or(&config.root);
+        let names = kind.files(split);
+        let mut records = Vec::new();
+        if find(root, names[0]).is_err() && python::file(root, names[0]).is_file() {
+            for name in names {
+                python::read_records(&python::file(root, name), kind, &mut records)?;
+            }
+            return Ok(Self { title, kind, records, classes: python::class_names(root, kind)? });
+        }
+        for name in names {
+            read_records(&find(root, name).map_err(|error| packed(error, root))?, kind, &mut records)?;
+        }
         Ok(Self { title, kind, records, classes: class_names(root, kind)? })
     }
 
@@ -127,6 +138,16 @@ impl Source for Cifar {
     }
 }
 
+/// Hints at an archive that was not unpacked.
+fn packed(error: Error, root: &Path) -> Error {
+    const ARCHIVES: [&str; 4] =
+        ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-100-binary.tar.gz", "cifar-100-python.tar.gz"];
+    match ARCHIVES.into_iter().find(|name| root.join(name).is_file()) {
+        Some(name) => error.hint(format!("`{name}` is there: unpack it (tar -xzf {name})")),
+        None => error,
+    }
+}
+
 /// Appends the records of one file, checked.
 fn read_records(path: &Path, kind: CifarKind, records: &mut Vec<u8>) -> Result<()> {
     let (start, record) = (records.len(), kind.label_bytes() + 3 * PLANE);
@@ -138,14 +159,19 @@ fn read_records(path: &Path, kind: CifarKind, records: &mut Vec<u8>) -> Result<(
         let what = format!("`{}` holds {bytes} bytes, expected a whole number of {record}-byte records", path.display());
         return Err(damaged(what));
     }
-    for (number, one) in records[start..].chunks_exact(record).enumerate() {
-        let label = usize::from(one[kind.label_bytes() - 1]);
-        if label >= kind.classes() {
-            let what = format!("record {number} of `{}` has label {label}, must be below {}", path.display(), kind.classes());
-            return Err(damaged(what));
+    check_labels(&records[start..], kind, path).map_err(damaged)
+}
+
+/// Whether every record has a label of the data set.
+fn check_labels(records: &[u8], kind: CifarKind, path: &Path) -> Result<(), String> {
+    let at = kind.label_bytes() - 1;
+    let labels = records.chunks_exact(kind.label_bytes() + 3 * PLANE).map(|record| usize::from(record[at]));
+    match labels.enumerate().find(|(_, label)| *label >= kind.classes()) {
+        Some((number, label)) => {
+            Err(format!("record {number} of `{}` has label {label}, must be below {}", path.display(), kind.classes()))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The names from the archive's own list, or the numbers when the list is absent.
@@ -154,8 +180,7 @@ fn class_names(root: &Path, kind: CifarKind) -> Result<Vec<String>> {
     if !path.exists() {
         return Ok((0..kind.classes()).map(|class| class.to_string()).collect());
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
+    let names = lists::lines("read the names of the classes", &path)?;
     if names.len() != kind.classes() {
         return Err(Error::input(format!("`{}` lists {} names, expected {}", path.display(), names.len(), kind.classes())));
     }

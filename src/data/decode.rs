@@ -4,9 +4,17 @@
 //! a palette is looked up, alpha is dropped without blending, CMYK is converted. 16-bit samples are scaled to 8 bits. The
 //! EXIF orientation is applied. A file that ends early is an error and not a picture with a grey rest.
 
-use std::io::Cursor;
+mod exif;
+mod jpeg;
+mod png;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
+use std::any::Any;
+use std::borrow::Cow;
+use std::io::Cursor;
+use std::panic::catch_unwind;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::data::source::{Encoded, Source};
 use crate::error::{Error, Result};
@@ -40,34 +48,70 @@ pub fn load(source: &dyn Source, index: usize) -> Result<RgbImage> {
     }
 }
 
-/// Decodes a JPEG, PNG, BMP or WebP file; the format is told from its first bytes, whatever the file is called.
+/// Decodes a JPEG, PNG, BMP, WebP, TIFF or PNM file; the format is told from its first bytes, whatever the file is called.
+///
+/// # Errors
+/// Another format, damage, a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`], and a panic inside a decoder.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     if bytes.is_empty() {
         return Err(Error::input("the file is empty (0 bytes)"));
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| Error::input(e.to_string()))?;
-    let Some(format) = reader.format() else {
-        let start = &bytes[..bytes.len().min(4)];
-        return Err(Error::input(format!("the bytes are no JPEG, PNG, BMP or WebP image (they start with {start:02x?})")));
-    };
-    let mut may_turn = true;
-    if format == ImageFormat::Jpeg {
-        let layout = JpegLayout::of(bytes);
-        if !layout.complete {
-            return Err(Error::input(format!("the JPEG data is truncated ({} bytes, no end marker)", bytes.len())));
-        }
-        may_turn = layout.exif;
+    let rgb = catch_unwind(|| decoded(bytes)).unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+    let (width, height) = rgb.dimensions();
+    Ok(RgbImage { height: height as usize, width: width as usize, pixels: rgb.into_raw() })
+}
+
+/// A decoder is foreign code that reads foreign data: its panic is a fault of this one file.
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    Error::input(format!("the decoder panicked: {}", text.unwrap_or("no message")))
+}
+
+/// The image turned upright.
+fn decoded(bytes: &[u8]) -> Result<image::RgbImage> {
+    if bytes.starts_with(&[0xFF, 0xD8]) {
+        return of_jpeg(bytes);
     }
+    match image::guess_format(bytes).ok().filter(|_| !bytes.starts_with(b"P7")) {
+        Some(ImageFormat::Png) => through_image(&png::ended(bytes), ImageFormat::Png, None),
+        Some(format @ (ImageFormat::Bmp | ImageFormat::WebP | ImageFormat::Tiff | ImageFormat::Pnm)) => {
+            through_image(bytes, format, None)
+        }
+        _ => {
+            let start = &bytes[..bytes.len().min(4)];
+            let what = format!("the bytes are no JPEG, PNG, BMP, WebP, TIFF or PNM image (they start with {start:02x?})");
+            Err(Error::input(what))
+        }
+    }
+}
+
+fn of_jpeg(bytes: &[u8]) -> Result<image::RgbImage> {
+    let layout = jpeg::Layout::of(bytes);
+    layout.check(bytes)?;
+    let turned = layout.exif(bytes).map_or(Orientation::NoTransforms, exif::orientation);
+    let whole: Cow<[u8]> = layout.without_stray(bytes);
+    if layout.usual() {
+        return through_image(&whole, ImageFormat::Jpeg, Some(turned));
+    }
+    let mut image = DynamicImage::from(layout.decode_unusual(&whole)?);
+    image.apply_orientation(turned);
+    Ok(image.into_rgb8())
+}
+
+/// Decodes with `image`, which takes the orientation from the file where none is given.
+fn through_image(bytes: &[u8], format: ImageFormat, turned: Option<Orientation>) -> Result<image::RgbImage> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(refused)?;
     check_size(decoder.dimensions())?;
-    // Damaged EXIF data leaves the pixels readable, so it means "not turned" as it does to a viewer.
-    let orientation = if may_turn { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
+    let turned = turned.unwrap_or_else(|| match decoder.exif_metadata() {
+        Ok(Some(block)) => exif::orientation(&block),
+        // TIFF files keep it among their tags.
+        _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+    });
     let mut image = DynamicImage::from_decoder(decoder).map_err(refused)?;
-    image.apply_orientation(orientation);
-    let rgb = image.into_rgb8();
-    let (width, height) = rgb.dimensions();
-    Ok(RgbImage { height: height as usize, width: width as usize, pixels: rgb.into_raw() })
+    image.apply_orientation(turned);
+    Ok(image.into_rgb8())
 }
 
 /// Bounds what a decoder may allocate: 8 bytes a pixel (16-bit RGBA) and as much again for its own tables.
@@ -98,37 +142,6 @@ fn refused(error: image::ImageError) -> Error {
     })
 }
 
-/// What the marker segments of a JPEG file tell without decoding it.
-struct JpegLayout {
-    /// An APP1 segment with EXIF data is present; only then is the orientation worth a second parse.
-    exif: bool,
-    /// The entropy-coded data is followed by an end marker. The decoder itself fills what is missing with grey.
-    complete: bool,
-}
-
-impl JpegLayout {
-    fn of(bytes: &[u8]) -> Self {
-        let mut layout = Self { exif: false, complete: false };
-        let mut at = 2;
-        while let Some(&[0xFF, marker, high, low]) = bytes.get(at..at + 4) {
-            match marker {
-                0xFF => at += 1, // fill byte
-                0xDA => {
-                    // Inside entropy-coded data 0xFF is followed by 0 or a restart number, so this pair is the end. A thumbnail
-                    // with an end of its own lies before `at`.
-                    layout.complete = bytes[at..].windows(2).rev().any(|pair| pair == [0xFF, 0xD9]);
-                    return layout;
-                }
-                _ => {
-                    layout.exif |= marker == 0xE1 && bytes[at + 4..].starts_with(b"Exif\0");
-                    at += 2 + usize::from(u16::from_be_bytes([high, low]));
-                }
-            }
-        }
-        layout
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +169,7 @@ mod tests {
     #[test]
     fn every_format_keeps_height_width_and_colour() {
         let image = image::RgbImage::from_pixel(5, 3, image::Rgb([200, 100, 40]));
-        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP] {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff] {
             let got = decode(&encode(image.clone(), format)).unwrap();
             assert_eq!((got.height, got.width, got.pixels.len()), (3, 5, 45));
             let near = got.pixels.chunks(3).all(|p| p.iter().zip([200u8, 100, 40]).all(|(a, b)| a.abs_diff(b) <= 2));
@@ -189,15 +202,97 @@ mod tests {
 
     #[test]
     fn files_that_end_early_are_refused() {
-        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
             let file = encode(halves(), format);
+            // The chunk that ends a PNG holds nothing.
             for length in 0..file.len() - 12 {
                 assert!(decode(&file[..length]).is_err(), "{length} of {} bytes of {format:?}", file.len());
             }
         }
         assert!(decode(b"").unwrap_err().message().contains("empty (0 bytes)"));
         assert!(decode(b"GIF8").is_err());
-        assert!(decode(b"<html>").unwrap_err().message().contains("no JPEG, PNG, BMP or WebP"));
+        assert!(decode(b"<html>").unwrap_err().message().contains("no JPEG, PNG, BMP, WebP, TIFF or PNM"));
+        assert!(decode(b"P7\nWIDTH 1\n").is_err(), "a PAM");
+    }
+
+    /// libpng and PIL read such a file; it is whole but for a chunk without content.
+    #[test]
+    fn a_png_may_lack_its_end_but_no_pixels() {
+        let file = encode(halves(), ImageFormat::Png);
+        let whole = decode(&file).unwrap();
+        let pixels_end = file.len() - 12;
+        for length in pixels_end..file.len() {
+            assert_eq!(decode(&file[..length]).unwrap(), whole, "{length} of {} bytes", file.len());
+        }
+        let lost_text = [&file[..pixels_end], b"\0\0\x01\0tEXtcut short"].concat();
+        assert_eq!(decode(&lost_text).unwrap(), whole);
+        // The chunk is whole and the stream inside it is not.
+        let data = file.windows(4).position(|name| name == b"IDAT").unwrap();
+        let length = u32::from_be_bytes(file[data - 4..data].try_into().unwrap()) as usize;
+        let mut short = file[..data + 4 + length - 8].to_vec();
+        short[data - 4..data].copy_from_slice(&(length as u32 - 8).to_be_bytes());
+        let mut crc = flate2::Crc::new();
+        crc.update(&short[data..]);
+        short.extend(crc.sum().to_be_bytes());
+        assert!(decode(&short).is_err(), "pixels are missing");
+    }
+
+    /// libjpeg passes over bytes that stand between segments, and over a segment too short to hold its own length.
+    #[test]
+    fn stray_bytes_between_segments_of_a_jpeg() {
+        let file = encode(halves(), ImageFormat::Jpeg);
+        let whole = decode(&file).unwrap();
+        let segments: Vec<usize> = (2..file.len() - 1)
+            .filter(|&at| file[at] == 0xFF && matches!(file[at + 1], 0xC0 | 0xC4 | 0xDA | 0xDB | 0xE0))
+            .collect();
+        assert!(segments.len() >= 5, "{segments:?}");
+        for &at in &segments {
+            for stray in
+                [&b"\0"[..], b"\x12\x34", b"ab\xFF\0cd", b"\xFF\xFF\xFF", b"\xFF\xEE\0\x01", b"\xFF\xFE\0\0 xx", b"\xFF\x01"]
+            {
+                let file = [&file[..at], stray, &file[at..]].concat();
+                assert_eq!(decode(&file).as_ref(), Ok(&whole), "{stray:02x?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn jpegs_that_are_not_read_are_named() {
+        let jpeg = encode(halves(), ImageFormat::Jpeg);
+        let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+        for (marker, word) in [(0xC3, "lossless"), (0xC5, "hierarchical"), (0xC9, "arithmetic"), (0xCA, "arithmetic")] {
+            let mut other = jpeg.clone();
+            other[frame + 1] = marker;
+            let error = decode(&other).unwrap_err();
+            assert!(error.message().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn tiff_with_every_sample_size_and_its_orientation() {
+        let colour = image::RgbImage::from_fn(5, 3, |x, y| image::Rgb([40 * x as u8, 80 * y as u8, 7]));
+        let file = encode(colour.clone(), ImageFormat::Tiff);
+        assert_eq!(decode(&file).unwrap().pixels, colour.clone().into_raw());
+        let deep = image::ImageBuffer::from_pixel(2, 2, image::Luma([0x8080u16]));
+        assert_eq!(decode(&encode(deep, ImageFormat::Tiff)).unwrap().pixels[..3], [128; 3]);
+        let clear = image::RgbaImage::from_pixel(2, 2, image::Rgba([10, 20, 30, 0]));
+        assert_eq!(decode(&encode(clear, ImageFormat::Tiff)).unwrap().pixels[..3], [10, 20, 30]);
+    }
+
+    #[test]
+    fn pnm_with_every_largest_sample() {
+        let pixels = |file: &[u8]| decode(file).unwrap().pixels;
+        assert_eq!(pixels(b"P6 2 1 255\n\x01\x02\x03\xFE\xFD\xFC"), [1, 2, 3, 254, 253, 252]);
+        assert_eq!(pixels(b"P5\n# a comment\n2 1\n255\n\x07\xFF"), [7, 7, 7, 255, 255, 255]);
+        assert_eq!(pixels(b"P5 3 1 100\n\x00\x32\x64"), [0, 0, 0, 128, 128, 128, 255, 255, 255], "50 of 100 is half");
+        assert_eq!(pixels(b"P5 2 1 65535\n\x80\x80\xFF\xFF"), [128, 128, 128, 255, 255, 255]);
+        assert_eq!(pixels(b"P5 2 1 1000\n\x01\xF4\x03\xE8"), [128, 128, 128, 255, 255, 255]);
+        assert_eq!(pixels(b"P2 2 1 15\n0 15\n"), [0, 0, 0, 255, 255, 255]);
+        assert_eq!(pixels(b"P3 1 1 255\n1 2 3\n"), [1, 2, 3]);
+        assert_eq!(pixels(b"P4 8 1\n\x0F")[9..15], [255, 255, 255, 0, 0, 0], "1 is black");
+        for short in [&b"P6 2 1 255\n\x01\x02\x03"[..], b"P5 2 1 65535\n\x80", b"P6 2", b"P6 0 1 255\n", b"P6 60000 60000 255\n"] {
+            assert!(decode(short).is_err(), "{}", String::from_utf8_lossy(short));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Image files in folders. Only paths are kept, so memory does not grow with the pixels.
 
+mod listing;
+
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,10 +10,13 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::listing::{EXTENSIONS, LeftOut, Listing, holds_image, list};
+use crate::data::lists;
 use crate::data::source::{Encoded, Source, Split, root_problem};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, nearest, shown, shown_path};
 
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
+/// Usual names of a test split, in the order in which they are looked for.
+const TEST_NAMES: [&str; 3] = ["test", "val", "valid"];
 /// Folders nested deeper than this are taken for a symbolic link that leads back up.
 const MAX_DEPTH: usize = 32;
 /// Larger files are refused unread.
@@ -21,11 +26,12 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FolderConfig {
-    /// The folder. Its `train` and `test` (or `val`) subfolders are the splits; without them it is the training split itself.
+    /// The folder. Its `train` and `test` (or `val`, `valid`) subfolders are the splits; without them it is the training split itself. Where `test`
+    /// has no class folders and `val` has, `val` is the test split.
     pub root: PathBuf,
     /// Folder of the training split, relative to `root`, where it is not `train`.
     pub train: Option<PathBuf>,
-    /// Folder of the test split, relative to `root`, where it is neither `test` nor `val`.
+    /// Folder of the test split, relative to `root`, where it is none of `test`, `val` and `valid`.
     pub test: Option<PathBuf>,
     /// Use only these class folders: a text file with one name per line, or a list of names.
     pub classes: Option<ClassFilter>,
@@ -51,16 +57,55 @@ impl FolderConfig {
     }
 
     /// The folder of a split, or `None` where there is no test split.
-    fn split(&self, split: Split) -> Option<PathBuf> {
-        let (given, usual): (_, &[&str]) = match split {
-            Split::Train => (&self.train, &["train"]),
-            Split::Test => (&self.test, &["test", "val"]),
-        };
-        if let Some(given) = given {
-            return Some(self.root.join(given));
+    ///
+    /// # Errors
+    /// A folder `train` that may as well be a class.
+    fn split(&self, split: Split) -> Result<Option<PathBuf>> {
+        match split {
+            Split::Train if self.train.is_none() => {
+                let usual = self.root.join("train");
+                if !usual.is_dir() {
+                    return Ok(Some(self.root.clone()));
+                }
+                self.check_train_is_no_class(&usual)?;
+                Ok(Some(usual))
+            }
+            Split::Test if self.test.is_none() => {
+                let found: Vec<PathBuf> = TEST_NAMES.iter().map(|name| self.root.join(name)).filter(|path| path.is_dir()).collect();
+                // Competitions ship their test images without labels, which measure nothing.
+                let labelled = found.iter().find(|path| has_classes(path));
+                Ok(labelled.or(found.first()).cloned())
+            }
+            Split::Train => Ok(self.train.as_ref().map(|given| self.root.join(given))),
+            Split::Test => Ok(self.test.as_ref().map(|given| self.root.join(given))),
         }
-        let found = usual.iter().map(|name| self.root.join(name)).find(|path| path.is_dir());
-        found.or_else(|| (split == Split::Train).then(|| self.root.clone()))
+    }
+
+    /// Refuses a folder `train` beside folders with images that are no splits, if it holds images itself, as a class does, or if no test split
+    /// lies beside it. It would be all that is read.
+    fn check_train_is_no_class(&self, train: &Path) -> Result<()> {
+        let siblings = list(&self.root, &mut LeftOut::default())?.folders;
+        let names = siblings.iter().filter_map(|name| name.to_str());
+        let (splits, others): (Vec<&str>, Vec<&str>) =
+            names.filter(|name| *name != "train").partition(|name| TEST_NAMES.contains(name));
+        if has_classes(train) && !splits.is_empty() {
+            return Ok(());
+        }
+        let classes: Vec<&str> = others.into_iter().filter(|name| holds_image(&self.root.join(name), MAX_DEPTH)).collect();
+        let Some(first) = classes.first() else { return Ok(()) };
+        let what = format!(
+            "{} may be the training split or a class: {} beside it {} images, too",
+            shown_path(train),
+            if classes.len() == 1 {
+                format!("the folder `{}`", shown(first))
+            } else {
+                format!("{} folders (`{}`, ...)", classes.len(), shown(first))
+            },
+            if classes.len() == 1 { "holds" } else { "hold" }
+        );
+        Err(Error::input(what).hint(
+            "set `data.source.train=.` if `train` is a class like them, `data.source.train=train` if it is all that is trained on",
+        ))
     }
 
     /// The names to keep, sorted; `None` keeps all.
@@ -68,10 +113,7 @@ impl FolderConfig {
         let mut names = match &self.classes {
             None => return Ok(None),
             Some(ClassFilter::Names(names)) => names.clone(),
-            Some(ClassFilter::File(path)) => {
-                let text = fs::read_to_string(path).map_err(|e| Error::io("read the class list", path, &e))?;
-                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect()
-            }
+            Some(ClassFilter::File(path)) => lists::lines("read the class list", path)?,
         };
         names.sort_unstable();
         names.dedup();
@@ -86,8 +128,7 @@ pub struct Folder {
     classes: Vec<String>,
     directories: Vec<Directory>,
     files: Vec<(u32, Box<OsStr>)>,
-    /// Images beside the class folders, which have no class and are left out.
-    loose: usize,
+    left: LeftOut,
 }
 
 #[derive(Debug)]
@@ -103,27 +144,41 @@ impl Folder {
     /// Labels count the class folders of both splits together, so that a class missing from one does not shift them.
     ///
     /// # Errors
-    /// A missing or unreadable folder, no test split, a listed class without a folder, or not a single image.
+    /// A missing or unreadable folder, no test split, a `train` that may be a class, one folder for both splits, a listed class without a folder, or
+    /// not a single image.
     pub fn open(config: &FolderConfig, split: Split) -> Result<Self> {
-        let (train, test) = (config.split(Split::Train), config.split(Split::Test));
+        let (train, test) = (config.split(Split::Train)?, config.split(Split::Test)?);
         if split == Split::Train && train.as_ref() == Some(&config.root) && config.train.is_none() && test.is_some() {
-            let what = format!("`{}` has a folder of test images, but no `train` folder", config.root.display());
-            return Err(
-                Error::input(what).hint("name the training folder with `data.source.train`; `.` means all the rest of the root")
-            );
+            let what = format!("{} has a folder of test images, but no `train` folder", shown_path(&config.root));
+            let hint = "name the training folder with `data.source.train`; `.` means all the rest of the root";
+            return Err(Error::input(what).hint(hint));
+        }
+        if let (Some(train), Some(test)) = (&train, &test)
+            && same_folder(train, test)
+        {
+            let what = format!("the training and the test split are one folder, {}", shown_path(train));
+            return Err(Error::input(what)
+                .hint("every test image would find itself: name a folder of held-out images with `data.source.test`, or take `eval.enabled=false` without one"));
         }
         let (own, other) = if split == Split::Train { (train, test) } else { (test, train) };
         let root = own.ok_or_else(|| {
-            Error::input(format!("`{}` has no test images: no `test` and no `val` folder", config.root.display()))
+            Error::input(format!("{} has no test images: no folder `test`, `val` or `valid`", shown_path(&config.root)))
                 .hint("name the folder of held-out images with `data.source.test`")
         })?;
-        let mut folder = Self { root, classes: Vec::new(), directories: Vec::new(), files: Vec::new(), loose: 0 };
+        let left = LeftOut::default();
+        let mut folder = Self { root, classes: Vec::new(), directories: Vec::new(), files: Vec::new(), left };
         folder.read(config, other.as_deref())?;
+        if split == Split::Test && config.test.is_none() {
+            let first = TEST_NAMES.iter().find(|name| config.root.join(name).is_dir());
+            folder.left.unlabelled = first.filter(|name| folder.root != config.root.join(name)).map(|name| name.to_string());
+        }
         match folder.files.len() {
-            0 => Err(Error::input(format!("`{}` holds no image ({})", folder.root.display(), EXTENSIONS.join(", ")))
-                .hint("point `data.source.root` at a folder of images or of class folders")),
+            0 => {
+                Err(Error::input(format!("{} holds no image ({}){}", shown_path(&folder.root), EXTENSIONS.join(", "), folder.left))
+                    .hint("point `data.source.root` at a folder of images or of class folders"))
+            }
             count if count > u32::MAX as usize => {
-                Err(Error::input(format!("`{}` holds {count} images, too many", folder.root.display())))
+                Err(Error::input(format!("{} holds {count} images, too many", shown_path(&folder.root))))
             }
             _ => Ok(folder),
         }
@@ -131,10 +186,11 @@ impl Folder {
 
     /// Finds the classes and the files; `other` is the folder of the other split, which may lie inside this one.
     fn read(&mut self, config: &FolderConfig, other: Option<&Path>) -> Result<()> {
-        let own = class_folders(&self.root, other)?;
+        let other = other.filter(|path| path.is_dir());
+        let own = class_folders(&self.root, other, &mut self.left)?;
         let others = match other {
-            Some(path) if path.is_dir() => class_folders(path, Some(&self.root))?,
-            _ => Vec::new(),
+            Some(path) => class_folders(path, Some(&self.root), &mut LeftOut::default())?,
+            None => Vec::new(),
         };
         let mut names = [own.as_slice(), &others].concat();
         names.sort_unstable();
@@ -143,36 +199,69 @@ impl Folder {
             None => names,
             Some(wanted) => check_wanted(wanted, &names, &self.root)?,
         };
+        let (inside, mut empty) = (other.and_then(|path| path.canonicalize().ok()), Vec::new());
         for name in &own {
             if let Ok(label) = self.classes.binary_search(name) {
-                self.scan(self.root.join(name), Some(label as u32), 0)?;
+                let before = self.files.len();
+                self.scan(self.root.join(name), label as u32, 0, inside.as_deref())?;
+                if before == self.files.len() {
+                    empty.push(name.clone());
+                }
             }
         }
-        let loose = list(&self.root)?.files;
+        self.left.empty = empty.iter().map(|name| shown(name).into_owned()).collect();
+        if config.classes.is_none() {
+            let elsewhere =
+                |name: &String| others.contains(name) && other.is_some_and(|path| holds_image(&path.join(name), MAX_DEPTH));
+            let in_own = |name: &String| own.contains(name) && !empty.contains(name);
+            let kept: Vec<String> = self.classes.iter().filter(|name| in_own(name) || elsewhere(name)).cloned().collect();
+            self.relabel(kept);
+        }
+        let loose = list(&self.root, &mut LeftOut::default())?.files;
         if self.files.is_empty() && config.classes.is_none() {
             self.classes.clear();
             self.add(self.root.clone(), None, loose);
         } else {
-            self.loose = loose.len();
+            self.left.loose = loose.len();
         }
         Ok(())
     }
 
-    /// Adds the images of a folder and then those below it.
-    fn scan(&mut self, path: PathBuf, label: Option<u32>, depth: usize) -> Result<()> {
+    /// Leaves out the classes without an image in either split.
+    fn relabel(&mut self, kept: Vec<String>) {
+        for directory in &mut self.directories {
+            let name = directory.label.map(|label| &self.classes[label as usize]);
+            directory.label = name.and_then(|name| kept.binary_search(name).ok()).map(|label| label as u32);
+        }
+        self.classes = kept;
+    }
+
+    /// Adds the images of a folder and then those below it, without those of the other split.
+    fn scan(&mut self, path: PathBuf, label: u32, depth: usize, other: Option<&Path>) -> Result<()> {
         if depth > MAX_DEPTH {
-            let what = format!("`{}` is nested more than {MAX_DEPTH} folders deep", path.display());
+            let what = format!("{} is nested more than {MAX_DEPTH} folders deep", shown_path(&path));
             return Err(Error::input(what).hint("look for a symbolic link that leads back to a folder above it"));
         }
-        let Listing { files, folders } = list(&path)?;
-        self.add(path.clone(), label, files);
-        folders.into_iter().try_for_each(|name| self.scan(path.join(name), label, depth + 1))
+        let Listing { files, folders } = list(&path, &mut self.left)?;
+        self.add(path.clone(), Some(label), files);
+        for name in folders {
+            let below = path.join(name);
+            if other.is_none_or(|other| below.canonicalize().ok().as_deref() != Some(other)) {
+                self.scan(below, label, depth + 1, other)?;
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: PathBuf, label: Option<u32>, files: Vec<OsString>) {
         let number = self.directories.len() as u32;
         self.files.extend(files.into_iter().map(|name| (number, name.into_boxed_os_str())));
         self.directories.push(Directory { path, label });
+    }
+
+    /// What the split holds and does not use, as the end of a sentence.
+    pub(crate) fn left_out(&self) -> impl std::fmt::Display {
+        &self.left
     }
 
     /// The folder of the split.
@@ -210,14 +299,14 @@ impl Source for Folder {
         // Asked before opening: to open a named pipe would wait for its writer.
         let about = fs::metadata(&path).map_err(failed)?;
         if !about.is_file() || about.len() > MAX_FILE_BYTES {
-            return Err(Error::input(format!("`{}` is no regular file of at most {MAX_FILE_BYTES} bytes", path.display())));
+            return Err(Error::input(format!("{} is no regular file of at most {MAX_FILE_BYTES} bytes", shown_path(&path))));
         }
         let bytes = fs::read(&path).map_err(failed)?;
         Ok(Encoded::File(Cow::Owned(bytes)))
     }
 
     fn name(&self, index: usize) -> String {
-        self.path(index).display().to_string()
+        shown(&self.path(index).to_string_lossy()).into_owned()
     }
 
     fn key(&self, index: usize) -> String {
@@ -229,50 +318,28 @@ impl Source for Folder {
 
     fn describe(&self) -> String {
         let classes = if self.classes.is_empty() { "no labels".into() } else { format!("{} classes", self.classes.len()) };
-        let loose =
-            if self.loose == 0 { String::new() } else { format!(", {} images beside the class folders left out", self.loose) };
-        format!("{}: {} images, {classes}{loose}", self.root.display(), self.len())
+        format!("{}: {} images, {classes}{}", shown(&self.root.to_string_lossy()), self.len(), self.left)
     }
 }
 
-/// The visible entries of a folder, sorted by name.
-struct Listing {
-    /// Files with the extension of an image.
-    files: Vec<OsString>,
-    folders: Vec<OsString>,
+/// Whether both paths lead to one folder.
+fn same_folder(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn list(path: &Path) -> Result<Listing> {
-    let failed = |e: std::io::Error| Error::io("list the folder", path, &e);
-    let mut listing = Listing { files: Vec::new(), folders: Vec::new() };
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let (name, kind) = (entry.file_name(), entry.file_type().map_err(failed)?);
-        // Links are followed: a subset of a data set is often a folder of links.
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
-        } else if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
-            listing.folders.push(name);
-        } else if is_image(&name) {
-            listing.files.push(name);
-        }
-    }
-    listing.files.sort_unstable();
-    listing.folders.sort_unstable();
-    Ok(listing)
-}
-
-fn is_image(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension().and_then(OsStr::to_str);
-    extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
+/// Whether a class folder of `root` holds an image.
+fn has_classes(root: &Path) -> bool {
+    let folders = list(root, &mut LeftOut::default()).map_or(Vec::new(), |listing| listing.folders);
+    folders.iter().any(|name| holds_image(&root.join(name), MAX_DEPTH))
 }
 
 /// The names of the folders in `root`, without the folder `except`.
-fn class_folders(root: &Path, except: Option<&Path>) -> Result<Vec<String>> {
-    let folders = list(root)?.folders.into_iter().filter(|name| Some(root.join(name).as_path()) != except);
+fn class_folders(root: &Path, except: Option<&Path>, left: &mut LeftOut) -> Result<Vec<String>> {
+    let listing = list(root, left)?;
+    let folders = listing.folders.into_iter().filter(|name| except.is_none_or(|except| !same_folder(&root.join(name), except)));
     let named = folders.map(|name| {
         name.into_string()
-            .map_err(|name| Error::input(format!("the class folder `{}` is not named in UTF-8", root.join(name).display())))
+            .map_err(|name| Error::input(format!("the class folder {} is not named in UTF-8", shown_path(&root.join(name)))))
     });
     named.collect()
 }
@@ -281,8 +348,13 @@ fn class_folders(root: &Path, except: Option<&Path>) -> Result<Vec<String>> {
 fn check_wanted(wanted: Vec<String>, found: &[String], root: &Path) -> Result<Vec<String>> {
     let missing: Vec<&String> = wanted.iter().filter(|name| found.binary_search(name).is_err()).collect();
     let Some(first) = missing.first() else { return Ok(wanted) };
-    let what =
-        format!("{} of the {} classes listed have no folder in `{}`, first `{first}`", missing.len(), wanted.len(), root.display());
+    let what = format!(
+        "{} of the {} classes listed have no folder in {}, first `{}`",
+        missing.len(),
+        wanted.len(),
+        shown_path(root),
+        shown(first)
+    );
     let hint = if (1..=50).contains(&found.len()) {
         nearest(first, found.iter().map(String::as_str))
     } else {
@@ -292,130 +364,4 @@ fn check_wanted(wanted: Vec<String>, found: &[String], root: &Path) -> Result<Ve
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::{DataConfig, SourceConfig, load};
-
-    /// A temporary folder with empty files at these paths.
-    fn tree(paths: &[&str]) -> (tempfile::TempDir, FolderConfig) {
-        let root = tempfile::tempdir().unwrap();
-        for path in paths {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
-        }
-        let config = FolderConfig { root: root.path().into(), ..FolderConfig::default() };
-        (root, config)
-    }
-
-    /// Names relative to the root, with labels.
-    fn listed(config: &FolderConfig, split: Split) -> Vec<(String, Option<u32>)> {
-        let source = Folder::open(config, split).unwrap();
-        let strip = |i| source.name(i)[config.root.display().to_string().len()..].trim_start_matches('/').replace("./", "");
-        (0..source.len()).map(|i| (strip(i), source.label(i))).collect()
-    }
-
-    fn refusal(config: &FolderConfig, split: Split) -> String {
-        Folder::open(config, split).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn class_folders_are_sorted_searched_in_depth_and_labelled() {
-        let (_root, config) = tree(&[
-            "b/2.JPG",
-            "b/1.png",
-            "b/deep/0.webp",
-            "a/x.jpeg",
-            "a/.hidden.jpg",
-            "a/notes.txt",
-            ".git/c.jpg",
-            "loose.bmp",
-            "empty/x",
-        ]);
-        let expected = [("a/x.jpeg", 0), ("b/1.png", 1), ("b/2.JPG", 1), ("b/deep/0.webp", 1)];
-        assert_eq!(listed(&config, Split::Train), expected.map(|(name, label)| (name.to_string(), Some(label))));
-        let source = Folder::open(&config, Split::Train).unwrap();
-        assert_eq!(source.classes(), ["a", "b", "empty"]);
-        assert!(
-            source.describe().ends_with("4 images, 3 classes, 1 images beside the class folders left out"),
-            "{}",
-            source.describe()
-        );
-        assert!(load(&source, 0).unwrap_err().message().ends_with("a/x.jpeg: the file is empty (0 bytes)"));
-    }
-
-    #[test]
-    fn loose_images_alone_are_unlabelled() {
-        let (_root, config) = tree(&["2.jpg", "10.jpg", "docs/readme.txt"]);
-        assert_eq!(listed(&config, Split::Train), [("10.jpg".to_string(), None), ("2.jpg".to_string(), None)]);
-        assert!(Folder::open(&config, Split::Train).unwrap().classes().is_empty());
-        let limited = DataConfig { source: SourceConfig::Folder(config), limit: Some(1), ..DataConfig::default() };
-        let source = limited.open(Split::Train, 0).unwrap();
-        assert_eq!(source.len(), 1);
-        assert!(load(&*source, 1).is_err(), "beyond the limit");
-    }
-
-    #[test]
-    fn splits_agree_on_labels_though_one_lacks_a_class() {
-        let (_root, mut config) = tree(&["train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg", "val/c/2.jpg", "other/b/3.jpg"]);
-        assert_eq!(listed(&config, Split::Test), [("val/c/2.jpg".to_string(), Some(2))]);
-        config.test = Some("other".into());
-        assert_eq!(listed(&config, Split::Test), [("other/b/3.jpg".to_string(), Some(1))]);
-    }
-
-    #[test]
-    fn test_images_never_slip_into_training() {
-        let (_root, mut config) = tree(&["a/1.jpg", "b/1.jpg", "test/a/2.jpg"]);
-        assert!(refusal(&config, Split::Train).contains("has a folder of test images, but no `train` folder"));
-        config.train = Some(".".into());
-        assert_eq!(listed(&config, Split::Train), [("a/1.jpg".to_string(), Some(0)), ("b/1.jpg".to_string(), Some(1))]);
-        assert_eq!(listed(&config, Split::Test), [("test/a/2.jpg".to_string(), Some(0))]);
-        let (_root, config) = tree(&["a/1.jpg"]);
-        assert!(refusal(&config, Split::Test).contains("hint: name the folder of held-out images with `data.source.test`"));
-    }
-
-    #[test]
-    fn a_class_list_restricts_and_must_be_complete() {
-        let (root, mut config) = tree(&["n01/1.jpg", "n02/1.jpg", "n03/1.jpg"]);
-        config.classes = Some(ClassFilter::Names(vec!["n03".into(), "n01".into(), "n03".into()]));
-        assert_eq!(listed(&config, Split::Train), [("n01/1.jpg".to_string(), Some(0)), ("n03/1.jpg".to_string(), Some(1))]);
-        let list = root.path().join("list.txt");
-        fs::write(&list, "n02\n\n  n04\n").unwrap();
-        config.classes = Some(ClassFilter::File(list));
-        assert!(refusal(&config, Split::Train).contains("1 of the 2 classes listed have no folder"));
-        config.classes = Some(ClassFilter::File(root.path().join("absent.txt")));
-        assert!(refusal(&config, Split::Train).contains("absent.txt"));
-    }
-
-    #[test]
-    fn missing_and_empty_folders_are_named() {
-        let (root, config) = tree(&["a/notes.txt"]);
-        assert!(refusal(&config, Split::Train).contains("holds no image (jpg, jpeg, png, bmp, webp)"));
-        let absent = FolderConfig { root: root.path().join("absent"), ..FolderConfig::default() };
-        assert!(refusal(&absent, Split::Train).contains("cannot list the folder"));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_are_followed_but_not_for_ever() {
-        let (root, config) = tree(&["a/1.jpg"]);
-        std::os::unix::fs::symlink(root.path().join("a"), root.path().join("b")).unwrap();
-        assert_eq!(listed(&config, Split::Train).len(), 2);
-        std::os::unix::fs::symlink(root.path().join("a"), root.path().join("a/again")).unwrap();
-        assert!(refusal(&config, Split::Train).contains("nested more than 32 folders deep"));
-    }
-
-    #[test]
-    fn a_configuration_reads_back_and_refuses_unknown_keys() {
-        let text = r#"{"name":"folder","root":"x","classes":["a"]}"#;
-        let config: SourceConfig = serde_json::from_str(text).unwrap();
-        assert_eq!(serde_json::from_str::<SourceConfig>(&serde_json::to_string(&config).unwrap()).unwrap(), config);
-        assert!(serde_json::from_str::<SourceConfig>(r#"{"name":"embedded","root":"x"}"#).is_err());
-        assert!(serde_json::from_str::<SourceConfig>(r#"{"name":"folder","rot":"x"}"#).is_err());
-        let mut out = Vec::new();
-        let source = SourceConfig::Folder(FolderConfig::default());
-        DataConfig { source, batch: 0, max_broken: -0.5, ..DataConfig::default() }.problems("data", &mut out);
-        assert_eq!(out.len(), 3, "{out:?}");
-        assert_eq!(out[0], "`data.batch` is 0, must be at least 1");
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::decode::RgbImage;
 use crate::data::source::{Encoded, Source, Split, root_problem};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown_path};
 
 /// Magic number of unsigned bytes in three dimensions: images.
 const IMAGES: u32 = 0x0803;
@@ -23,7 +23,8 @@ const MAX_BYTES: u64 = 8 << 30;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdxConfig {
-    /// Folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same as `t10k-`, each plain or `.gz`.
+    /// Folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same as `t10k-`, each plain or `.gz`, or with a dot for the second dash; or the
+    /// folder in which torchvision made `MNIST/raw`.
     pub root: PathBuf,
 }
 
@@ -53,8 +54,9 @@ impl Idx {
     /// A missing file, a wrong magic number, or sizes that do not fit; each names the file.
     pub fn open(config: &IdxConfig, split: Split) -> Result<Self> {
         let prefix = if split == Split::Train { "train" } else { "t10k" };
-        let images = find(&config.root, &format!("{prefix}-images-idx3-ubyte"))?;
-        let labels = find(&config.root, &format!("{prefix}-labels-idx1-ubyte"))?;
+        let root = folder(&config.root)?;
+        let images = find(&root, &format!("{prefix}-images-idx3-ubyte"))?;
+        let labels = find(&root, &format!("{prefix}-labels-idx1-ubyte"))?;
         let title = format!("{} {split}", config.root.display());
         Self::read((&mut *reader(&images)?, &images.display()), (&mut *reader(&labels)?, &labels.display()), title)
     }
@@ -148,9 +150,31 @@ fn read_idx<const D: usize>(reader: &mut dyn Read, name: &dyn std::fmt::Display,
     Err(Error::input(what).hint("the file is incomplete or damaged; fetch it again"))
 }
 
-/// `root/stem` or `root/stem.gz`, whichever exists.
+/// The folder that holds the files: `root`, or the one below it that torchvision made.
+fn folder(root: &Path) -> Result<PathBuf> {
+    const BELOW: [&str; 6] = ["raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "EMNIST/raw", "QMNIST/raw"];
+    let holds =
+        |folder: &PathBuf| ["train", "t10k"].iter().any(|prefix| find(folder, &format!("{prefix}-images-idx3-ubyte")).is_ok());
+    if holds(&root.into()) {
+        return Ok(root.into());
+    }
+    let found: Vec<PathBuf> = BELOW.iter().map(|below| root.join(below)).filter(holds).collect();
+    match found.as_slice() {
+        [] => Ok(root.into()),
+        [one] => Ok(one.clone()),
+        several => {
+            let names: Vec<String> = several.iter().map(|path| shown_path(path)).collect();
+            let what = format!("{} holds several data sets: {}", shown_path(root), names.join(", "));
+            Err(Error::input(what).hint("name the folder of one of them with `data.source.root`"))
+        }
+    }
+}
+
+/// The file `stem` in `root`, plain or `.gz`, whichever exists: as it is published, with a dot before `idx` as some unpackers name it, or in
+/// a folder of its own name.
 pub(crate) fn find(root: &Path, stem: &str) -> Result<PathBuf> {
-    let candidates = [root.join(stem), root.join(format!("{stem}.gz"))];
+    let stems = [stem.to_owned(), stem.replace("-idx", ".idx"), format!("{stem}/{stem}")];
+    let candidates = stems.iter().flat_map(|stem| [root.join(stem), root.join(format!("{stem}.gz"))]);
     if let Some(path) = candidates.into_iter().find(|path| path.is_file()) {
         return Ok(path);
     }
@@ -205,6 +229,34 @@ mod tests {
             let error = open(images, labels).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}\n  lacks: {expected}");
         }
+    }
+
+    #[test]
+    fn the_names_that_people_have() {
+        let (images, labels) = (idx(IMAGES, &[1, 1, 1], &[9]), idx(LABELS, &[1], &[3]));
+        for (folder, stems) in [
+            (".", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]),
+            (".", ["train-images.idx3-ubyte", "train-labels.idx1-ubyte"]),
+            (".", ["train-images-idx3-ubyte/train-images-idx3-ubyte", "train-labels-idx1-ubyte/train-labels-idx1-ubyte"]),
+            ("MNIST/raw", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]),
+            ("raw", ["train-images.idx3-ubyte", "train-labels-idx1-ubyte"]),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            for (stem, bytes) in stems.iter().zip([&images, &labels]) {
+                let path = root.path().join(folder).join(stem);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
+            let source = Idx::open(&IdxConfig { root: root.path().into() }, Split::Train).unwrap();
+            assert_eq!(source.label(0), Some(3), "{folder} {stems:?}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        for name in ["MNIST", "FashionMNIST"] {
+            std::fs::create_dir_all(root.path().join(name).join("raw")).unwrap();
+            std::fs::write(root.path().join(name).join("raw/train-images-idx3-ubyte"), &images).unwrap();
+        }
+        let error = Idx::open(&IdxConfig { root: root.path().into() }, Split::Train).unwrap_err();
+        assert!(error.message().contains("holds several data sets"), "{error}");
     }
 
     #[test]

@@ -102,6 +102,8 @@ fn a_broken_image_is_replaced_by_the_next_readable_one() {
     assert_eq!(batch.labels, [Some(1005), Some(1022), Some(1000)]);
     let broken: Vec<_> = batch.broken.iter().map(|one| (one.index, one.replaced_by, one.reason.as_str())).collect();
     assert_eq!(broken, [(20, 22, "plain 20 is broken"), (21, 22, "plain 21 is broken"), (49, 0, "plain 49 is broken")]);
+    let replaced: Vec<_> = batch.broken.iter().map(|one| batch.index[one.slot]).collect();
+    assert_eq!(replaced, [22, 22, 0], "the place in the batch, whose image is the replacement");
     assert!((22..29).contains(&batch.views[1][45]), "the pixels are those of image 22");
     let all: Vec<usize> = (0..50).collect();
     let error = make_batch(plain(&all), quiet(), job(0, &[3])).unwrap_err();

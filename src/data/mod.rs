@@ -17,6 +17,7 @@ pub mod embedded;
 pub mod folder;
 pub mod idx;
 pub mod imagenet;
+mod lists;
 pub mod loader;
 pub mod order;
 pub mod source;

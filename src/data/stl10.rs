@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::decode::RgbImage;
+use crate::data::lists;
 use crate::data::source::{Encoded, Source, Split, root_problem};
 use crate::error::{Error, Result};
 
@@ -203,8 +204,7 @@ fn class_names(root: &Path) -> Result<Vec<String>> {
     if !path.exists() {
         return Ok(CLASSES.map(str::to_string).to_vec());
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
+    let names = lists::lines("read the names of the classes", &path)?;
     if names.len() != CLASSES.len() {
         return Err(damaged(format!("`{}` lists {} names, expected {}", path.display(), names.len(), CLASSES.len())));
     }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::folder::{ClassFilter, Folder, FolderConfig};
+use crate::data::lists;
 use crate::data::source::{Encoded, Source, Split, root_problem};
 use crate::error::{Error, Result};
 
@@ -44,10 +45,11 @@ impl TinyImagenet {
         let inner = config.root.join("tiny-imagenet-200");
         let root = if inner.is_dir() { inner } else { config.root.clone() };
         let classes = wordnet_ids(&root)?;
-        if split == Split::Train {
+        // Many sort the validation images into class folders, as the training images are.
+        if split == Split::Train || !holds_files(&root.join("val/images")) && root.join("val").is_dir() {
             let wanted = Some(ClassFilter::Names(classes.clone()));
             let folders = FolderConfig { root, train: Some("train".into()), test: Some("val".into()), classes: wanted };
-            return Ok(Self { files: Folder::open(&folders, Split::Train).map_err(incomplete)?, classes, labels: None });
+            return Ok(Self { files: Folder::open(&folders, split).map_err(incomplete)?, classes, labels: None });
         }
         let images = FolderConfig { root: root.join("val/images"), train: Some(".".into()), ..FolderConfig::default() };
         let files = Folder::open(&images, Split::Train).map_err(incomplete)?;
@@ -85,8 +87,14 @@ impl Source for TinyImagenet {
     }
 
     fn describe(&self) -> String {
-        format!("tiny_imagenet {}: {} images, {} classes", self.files.root().display(), self.len(), self.classes.len())
+        let (root, classes) = (self.files.root().display(), self.classes.len());
+        format!("tiny_imagenet {root}: {} images, {classes} classes{}", self.len(), self.files.left_out())
     }
+}
+
+/// Whether a folder holds a file.
+fn holds_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_file()))
 }
 
 fn incomplete(error: Error) -> Error {
@@ -96,8 +104,7 @@ fn incomplete(error: Error) -> Error {
 /// The classes, sorted.
 fn wordnet_ids(root: &Path) -> Result<Vec<String>> {
     let path = root.join("wnids.txt");
-    let text = fs::read_to_string(&path).map_err(|e| incomplete(Error::io("read the class list", &path, &e)))?;
-    let mut names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
+    let mut names = lists::lines("read the class list", &path).map_err(incomplete)?;
     names.sort_unstable();
     names.dedup();
     if names.is_empty() { Err(incomplete(Error::input(format!("`{}` lists no class", path.display())))) } else { Ok(names) }
@@ -105,7 +112,7 @@ fn wordnet_ids(root: &Path) -> Result<Vec<String>> {
 
 /// The label of each file, from lines that begin with a file's name and its class, separated by tabs.
 fn labels(files: &Folder, classes: &[String], path: &Path) -> Result<Vec<u32>> {
-    let text = fs::read_to_string(path).map_err(|e| incomplete(Error::io("read the annotations", path, &e)))?;
+    let text = lists::text("read the annotations", path).map_err(incomplete)?;
     let mut by_name = HashMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let bad = |what: &str| incomplete(Error::input(format!("line {} of `{}` {what}", number + 1, path.display())));
@@ -163,6 +170,32 @@ mod tests {
         };
         assert_eq!(of(Split::Train), [("n1_0.JPEG".into(), 0), ("n2_0.JPEG".into(), 1)]);
         assert_eq!(of(Split::Test), [("val_0.JPEG".into(), 1), ("val_1.JPEG".into(), 0)]);
+    }
+
+    #[test]
+    fn validation_images_in_class_folders() {
+        for below in ["images", ""] {
+            let (root, config) = folder();
+            let val = root.path().join("tiny-imagenet-200/val");
+            for (file, class) in [("val_0.JPEG", "n2"), ("val_1.JPEG", "n1")] {
+                fs::create_dir_all(val.join(class).join(below)).unwrap();
+                fs::rename(val.join("images").join(file), val.join(class).join(below).join(file)).unwrap();
+            }
+            // With the emptied folder, and without.
+            for _ in 0..2 {
+                let source = TinyImagenet::open(&config, Split::Test).unwrap();
+                let label = |i| (source.name(i).rsplit('/').next().unwrap().to_owned(), source.label(i).unwrap());
+                assert_eq!([label(0), label(1)], [("val_1.JPEG".into(), 0), ("val_0.JPEG".into(), 1)]);
+                let _ = fs::remove_dir(val.join("images"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_of_classes_may_begin_with_a_mark() {
+        let (root, config) = folder();
+        fs::write(root.path().join("tiny-imagenet-200/wnids.txt"), "\u{FEFF}n2\r\nn1\r\n").unwrap();
+        assert_eq!(TinyImagenet::open(&config, Split::Train).unwrap().classes(), ["n1", "n2"]);
     }
 
     #[test]

@@ -174,15 +174,15 @@ impl<P> Begun<P> {
     pub fn finish(self, source: &dyn Source) -> Batch<P> {
         let mut index: Vec<u32> = self.work.items.iter().map(|item| item.index).collect();
         let mut broken = std::mem::take(&mut *lock(&self.work.broken));
-        broken.sort_by_key(|(slot, _)| *slot);
-        for (slot, one) in &broken {
-            index[*slot] = one.replaced_by;
+        broken.sort_by_key(|one| one.slot);
+        for one in &broken {
+            index[one.slot] = one.replaced_by;
         }
         Batch {
             views: self.work.views.iter().map(|view| std::mem::take(&mut *lock(view))).collect(),
             labels: index.iter().map(|&i| source.label(i as usize)).collect(),
             index,
-            broken: broken.into_iter().map(|(_, one)| one).collect(),
+            broken,
             payload: self.payload,
         }
     }
@@ -197,8 +197,8 @@ pub(super) struct Work {
     left: AtomicUsize,
     /// One buffer per view. Held only to copy a finished view in, which is a thousandth of the work of making it.
     views: Vec<Mutex<Vec<u8>>>,
-    /// Slot and replacement of each unreadable image.
-    broken: Mutex<Vec<(usize, Broken)>>,
+    /// The unreadable images, in the order of discovery.
+    broken: Mutex<Vec<Broken>>,
     failure: OnceLock<Error>,
 }
 
@@ -243,9 +243,9 @@ impl Maker {
     pub fn make(&self, work: &Work, slot: usize, scratch: &mut [u8]) -> Result<()> {
         let start = Instant::now();
         let item = &work.items[slot];
-        let (image, broken) = self.load_or_next(item.index)?;
+        let (image, broken) = self.load_or_next(item.index, slot)?;
         if !broken.is_empty() {
-            lock(&work.broken).extend(broken.into_iter().map(|one| (slot, one)));
+            lock(&work.broken).extend(broken);
         }
         let decoded = Instant::now();
         let own = slot * scratch.len()..(slot + 1) * scratch.len();
@@ -258,8 +258,8 @@ impl Maker {
         Ok(())
     }
 
-    /// Loads image `index`, or the next readable one after it, and names those that were not.
-    fn load_or_next(&self, index: u32) -> Result<(RgbImage, Vec<Broken>)> {
+    /// Loads image `index` for a place of the batch, or the next readable one after it, and names those that were not.
+    fn load_or_next(&self, index: u32, slot: usize) -> Result<(RgbImage, Vec<Broken>)> {
         let (source, images) = (&*self.source, self.source.len());
         if index as usize >= images {
             return Err(Error::run(format!("image {index} was asked for, but there are {images}")));
@@ -274,7 +274,7 @@ impl Maker {
                 }
                 Err(error) => {
                     let (index, name, reason) = (tried as u32, source.name(tried), error.message().to_string());
-                    broken.push(Broken { index, replaced_by: index, name, reason });
+                    broken.push(Broken { slot, index, replaced_by: index, name, reason });
                 }
             }
         }
