@@ -14,6 +14,8 @@ pub enum Kind {
     Input,
     /// The run itself went wrong: a non-finite loss, a device failure. Exit status 1.
     Run,
+    /// Someone asked for the end before there was a result. The exit status is that of the signal.
+    Interrupted,
 }
 
 /// A failure with the fact, optional details (one line each) and optional hints.
@@ -34,6 +36,11 @@ impl Error {
     /// A failure of the run itself.
     pub fn run(message: impl Into<String>) -> Self {
         Self { kind: Kind::Run, ..Self::input(message) }
+    }
+
+    /// The work was to end before it had a result.
+    pub fn interrupted() -> Self {
+        Self { kind: Kind::Interrupted, ..Self::input("stopped before there was a result") }
     }
 
     /// An I/O failure on a path. Its hint follows from the kind of failure.
@@ -90,11 +97,13 @@ impl Error {
         self.kind
     }
 
-    /// The process exit status: 2 for a bad request, 1 for a failed run.
+    /// The process exit status: 2 for a bad request, 1 for a failed run, 130 for an interrupted one.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Input => 2,
             Kind::Run => 1,
+            // Ctrl-C, as shells report it.
+            Kind::Interrupted => 130,
         }
     }
 }

@@ -574,6 +574,7 @@ fn a_panic_is_an_error_and_an_end() {
     use unmix::data::Split;
     use unmix::train::{Event, Identity, Requests, RunDir, Session, Sink, Sinks};
 
+    static REQUESTS: Requests = Requests::new();
     struct Failing(Arc<Mutex<Vec<Event>>>);
     impl Sink for Failing {
         fn on(&mut self, event: &Event) -> unmix::error::Result<()> {
@@ -596,9 +597,10 @@ fn a_panic_is_an_error_and_an_end() {
         test: None,
         dir: RunDir::create(dir.path().join("run")).unwrap(),
         sinks: Sinks(vec![Box::new(Failing(heard.clone()))]),
+        requests: &REQUESTS,
         behind: false,
     };
-    let error = session.run(None, &Requests::new()).unwrap_err();
+    let error = session.run(None).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert!(error.message().ends_with("failed: out of memory") && error.details() == ["while allocating 7 GiB"], "{error}");
     assert!(error.hints().iter().any(|hint| hint.contains("data.micro_batch")), "{error}");

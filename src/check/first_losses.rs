@@ -55,6 +55,9 @@ fn losses(opened: &Opened, mixture: &str, workers: usize) -> Vec<f64> {
     losses
 }
 
+/// Nobody asks anything of these runs.
+static NONE: Requests = Requests::new();
+
 fn run(opened: &Opened, mixture: &str, workers: usize) -> Result<Vec<f64>> {
     let mut value: Value = serde_json::from_str(include_str!("../../configs/smoke.json")).expect("the smoke config is JSON");
     let more = [format!("mixture.name={mixture}"), format!("data.workers={workers}")];
@@ -68,8 +71,8 @@ fn run(opened: &Opened, mixture: &str, workers: usize) -> Result<Vec<f64>> {
     let losses = Losses::default();
     let sinks = Sinks(vec![Box::new(losses.clone())]);
     let identity = Identity::of(&config, train.as_ref())?;
-    Session { config, device: opened.clone(), train, test: None, dir, sinks, identity, behind: false }
-        .run(None, &Requests::new())?;
+    Session { config, device: opened.clone(), train, test: None, dir, sinks, identity, requests: &NONE, behind: false }
+        .run(None)?;
     Ok(losses.0.take())
 }
 

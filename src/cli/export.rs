@@ -12,7 +12,7 @@ use crate::method::Net;
 use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
 use crate::model::tensors::{SANE, first_bad};
 use crate::model::{HeadName, Shape, StateDict, state, weights};
-use crate::train::Checkpoint;
+use crate::train::checkpoint::{Checkpoint, Which, find};
 
 /// Writes the encoder of a run under the names of other libraries.
 #[derive(Debug, Args)]
@@ -20,6 +20,9 @@ pub struct Export {
     /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+    /// Which checkpoint of the run: `last`, `best` (by the monitored kNN) or the one after so many steps.
+    #[arg(long, value_name = "last|best|STEP", default_value = "last")]
+    checkpoint: Which,
     /// The library that will load it. Both call the tensors of a ResNet alike; the commands printed differ.
     #[arg(long, value_enum, default_value_t = Naming::Torchvision)]
     naming: Naming,
@@ -51,7 +54,7 @@ impl Export {
     pub fn run(&self) -> Result<ExitCode> {
         let config = super::run_config(&self.run)?;
         refuse_ending(&self.out, "--out")?;
-        let Checkpoint { state: at, tensors } = Checkpoint::read(&self.run.join("checkpoint"))?;
+        let Checkpoint { state: at, tensors } = find(&self.run.join("checkpoint"), self.checkpoint)?.told();
         let net = choose(config.method.demands().nets, self.which.as_deref())?;
         let (which, mut encoder) = (net.name, part(&tensors, net.name));
         let shape = config.model.shape(net.channels.len());

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{RunConfig, layer, saved};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::train::RunDir;
 
 /// Pre-trains image encoders without labels, with image mixtures (arXiv 2003.05438).
@@ -119,6 +119,10 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
+        Err(error) if error.kind() == Kind::Interrupted => {
+            eprintln!("{error}");
+            ExitCode::from(signals::status())
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())

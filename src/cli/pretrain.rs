@@ -47,7 +47,8 @@ impl Pretrain {
 
 /// Trains as a resolved config says; a new run folder without a name of its own is named after `file`.
 pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
-    let (session, checkpoint) = match Session::open(config, file, vec![Box::new(Terminal::new(quiet))])? {
+    let requests = super::signals::run_requests("this step")?;
+    let (session, checkpoint) = match Session::open(config, file, vec![Box::new(Terminal::new(quiet))], requests)? {
         Opening::Ready(session, checkpoint) => (session, checkpoint),
         Opening::Complete { folder, summary } => {
             super::print(&format!("{} is complete at step {}; nothing was changed", folder.display(), summary.steps));
@@ -56,13 +57,16 @@ pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
         }
     };
     let folder = session.dir.path().to_owned();
-    let requests = super::signals::run_requests("this step")?;
     quiet_panics();
-    let ended = session.run(checkpoint, requests)?;
+    let ended = session.run(checkpoint)?;
     Ok(match ended {
         Ended::Finished(summary) => {
             super::print(&result(&summary, &folder));
             ExitCode::SUCCESS
+        }
+        Ended::Interrupted(0) => {
+            super::print("stopped before the first step: nothing was trained");
+            ExitCode::from(super::signals::status())
         }
         Ended::Interrupted(step) => {
             super::print(&format!("stopped after step {step}; the state is saved in {}", folder.display()));

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI32};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -16,6 +17,8 @@ const SIGINT: i32 = 2;
 
 /// What the signals asked for.
 static REQUESTS: Requests = Requests::new();
+/// After what the work will end, once the program listens.
+static UNIT: Mutex<Option<&'static str>> = Mutex::new(None);
 /// The signal that asked for the end.
 static SIGNAL: AtomicI32 = AtomicI32::new(SIGINT);
 
@@ -41,12 +44,15 @@ pub fn run_requests(unit: &'static str) -> Result<&'static Requests> {
 }
 
 fn requests(unit: &'static str, saves: bool) -> Result<&'static Requests> {
-    listen(saves, heard(unit)).map_err(|error| Error::run(format!("cannot listen for signals: {error}")))?;
+    let mut told = UNIT.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.replace(unit).is_none() {
+        listen(saves, heard()).map_err(|error| Error::run(format!("cannot listen for signals: {error}")))?;
+    }
     Ok(&REQUESTS)
 }
 
 /// What a signal does. `None` asks for a checkpoint.
-fn heard(unit: &'static str) -> impl FnMut(Option<i32>) + Send + 'static {
+fn heard() -> impl FnMut(Option<i32>) + Send + 'static {
     let mut before = Counter::default();
     move |signal| {
         let Some(signal) = signal else {
@@ -57,6 +63,7 @@ fn heard(unit: &'static str) -> impl FnMut(Option<i32>) + Send + 'static {
             Next::Stop => {
                 SIGNAL.store(signal, SeqCst);
                 REQUESTS.stop.store(true, SeqCst);
+                let unit = UNIT.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or("this");
                 eprintln!("\nstopping after {unit} (twice within {} s: at once, without saving)", AGAIN.as_secs());
             }
             Next::Ignore => {}

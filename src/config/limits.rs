@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::RunConfig;
 
 /// The largest value of each size, by its key. Where several variants have a key of this name, it holds for all.
-const MOST: [(&str, u64); 30] = [
+const MOST: [(&str, u64); 31] = [
     // Images are numbered in 32 bits, and a batch has to fit one tensor.
     ("data.batch", 1 << 20),
     ("data.micro_batch", 1 << 20),
@@ -41,16 +41,19 @@ const MOST: [(&str, u64); 30] = [
     ("eval.finetune.epochs", 1 << 31),
     ("eval.finetune.batch", 1 << 20),
     ("eval.monitor.images", 1 << 30),
+    // Times the steps of an epoch.
+    ("checkpoint.keep.every_epochs", 1 << 31),
 ];
 
 /// Integers of which any value is harmless: a seed, an interval that nothing reaches, the most of what there is, and what is 0 or 1.
 #[cfg(test)]
-const ANY: [&str; 7] = [
+const ANY: [&str; 8] = [
     "seed",
     "data.limit",
     "schedule.epoch_base",
     "checkpoint.every_steps",
     "checkpoint.every_epochs",
+    "checkpoint.keep.last",
     "log.every_steps",
     "eval.monitor.every_epochs",
 ];

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -36,6 +37,8 @@ pub struct Extraction {
     pub loader: LoaderOptions,
     /// The largest tensor of the device in bytes, if it has a limit.
     pub largest_tensor: Option<u64>,
+    /// Set by whoever wants the pass to end after its batch.
+    pub stop: Option<&'static AtomicBool>,
 }
 
 impl Extraction {
@@ -49,6 +52,7 @@ impl Extraction {
             batch,
             loader,
             largest_tensor: opened.info.largest_tensor(),
+            stop: None,
         }
     }
 
@@ -113,7 +117,7 @@ pub struct Part {
 /// Runs the encoder over `source` with its running statistics and hands the rows of every batch to `take`. Images that cannot be read have none.
 ///
 /// # Errors
-/// Those of the loader; features that are not finite, after the last batch.
+/// Those of the loader; features that are not finite, after the last batch; an end that was asked for.
 pub fn stream(
     encoder: &Frozen,
     source: Arc<dyn Source>,
@@ -131,6 +135,9 @@ pub fn stream(
     let (mut unreadable, mut finite) = (Unreadable::default(), Finite::default());
     while let Some(batch) = loader.next() {
         let batch = batch?;
+        if how.stop.is_some_and(|stop| stop.load(SeqCst)) {
+            return Err(Error::interrupted());
+        }
         unreadable.add(&batch.broken);
         let own = own_rows(&batch.index, &batch.payload);
         if !own.is_empty() {

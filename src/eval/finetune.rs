@@ -341,6 +341,7 @@ mod tests {
             batch: 16,
             loader: LoaderOptions { workers: 2, prefetch: 3, max_broken: 0.0 },
             largest_tensor: None,
+            stop: None,
         };
         Task { encoder, train: source(Split::Train), test: source(Split::Test), config, how, seed: 3 }
     }

@@ -7,7 +7,7 @@ use super::meter::Totals;
 use super::run::{Ended, Running, Session};
 use super::summary::{Best, Knn, KnnSummary, Summary, peak_rss_mib};
 use crate::data::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::eval::features::{Extraction, is_not_finite, unreadable_warning};
 use crate::eval::knn::{KnnConfig, measure};
 use crate::model::Frozen;
@@ -35,8 +35,12 @@ impl Session {
 
     /// The summary comes last: a run that has one of its last step is complete.
     pub(super) fn finish(&mut self, run: &Running) -> Result<Ended> {
+        let knn = match self.knn_summary(run) {
+            Err(error) if error.kind() == Kind::Interrupted => return self.interrupted(run),
+            knn => knn?,
+        };
         self.end(run.place(), EndKind::Finished);
-        let summary = Summary { knn: self.knn_summary(run)?, ..self.counters(run, EndKind::Finished) };
+        let summary = Summary { knn, ..self.counters(run, EndKind::Finished) };
         self.sinks.sync()?;
         self.write_summary(&summary)?;
         Ok(Ended::Finished(Box::new(summary)))
@@ -103,7 +107,8 @@ impl Session {
 
     /// How the encoder is evaluated.
     pub(super) fn extraction(&self) -> Extraction {
-        Extraction::new(&self.config.views, self.config.eval.batch, self.config.data.loader_options(), &self.device)
+        let how = Extraction::new(&self.config.views, self.config.eval.batch, self.config.data.loader_options(), &self.device);
+        Extraction { stop: Some(&self.requests.stop), ..how }
     }
 }
 

@@ -6,33 +6,43 @@ use std::time::Instant;
 use super::events::{Event, PERCENT};
 use super::jobs::Length;
 use super::run::{Running, Session};
-use super::summary::Best;
+use super::summary::{Best, Knn};
 use crate::error::Result;
-use crate::eval::monitor::monitor;
+use crate::eval::monitor::{Monitored, monitor};
 use crate::model::Frozen;
 
 impl Session {
-    /// Measures the encoder if this step ends an epoch that is to be measured. The time does not count as training.
+    /// Measures the encoder if this step ends an epoch that is to be measured. The time does not count as training. Nothing is told before all of
+    /// it is known: a measurement that is interrupted is made anew by the next start.
     pub(super) fn watch(&mut self, run: &mut Running, length: Length) -> Result<()> {
-        let epoch_ends = run.state.step.is_multiple_of(length.per_epoch);
-        if !(epoch_ends && self.config.eval.monitor.due(run.state.epoch)) {
-            return Ok(());
+        let epoch_ends = run.state.step > 0 && run.state.step.is_multiple_of(length.per_epoch);
+        if epoch_ends && self.config.eval.monitor.due(run.state.epoch) {
+            let encoder = run.method.encoder();
+            let features = self.look(&encoder)?;
+            let start = Instant::now();
+            let knn = if self.config.eval.monitor.knn { self.measure(&encoder)? } else { None };
+            let took = start.elapsed().as_secs_f64();
+            self.tell_features(run, &features);
+            if let Some(knn) = knn {
+                self.tell_knn(run, knn, &encoder, took);
+            }
+            run.meter.resume(Instant::now());
         }
-        let encoder = run.method.encoder();
-        self.watch_features(run, &encoder)?;
-        if self.config.eval.monitor.knn {
-            self.watch_knn(run, &encoder)?;
-        }
-        run.meter.resume(Instant::now());
+        run.state.watched = Some(run.state.step);
         Ok(())
     }
 
-    /// The measures, and a warning when the encoder has collapsed since the last time.
-    fn watch_features(&mut self, run: &mut Running, encoder: &Frozen) -> Result<()> {
+    /// The measures, and how long they took.
+    fn look(&self, encoder: &Frozen) -> Result<(Monitored, f64)> {
         let start = Instant::now();
         let (config, source) = (&self.config, self.test.as_ref().unwrap_or(&self.train));
         let recipe = Arc::new(config.views.recipe());
         let seen = monitor(encoder, source, recipe, &self.extraction(), config.eval.monitor.images, config.seed)?;
+        Ok((seen, start.elapsed().as_secs_f64()))
+    }
+
+    /// The measures, and a warning when the encoder has collapsed since the last time.
+    fn tell_features(&mut self, run: &mut Running, (seen, wall_s): &(Monitored, f64)) {
         self.tell(&Event::Monitor {
             epoch: run.state.epoch,
             step: run.state.step,
@@ -42,7 +52,7 @@ impl Session {
             rankme_features: seen.rankme_features,
             alignment: seen.alignment,
             uniformity: seen.uniformity,
-            wall_s: start.elapsed().as_secs_f64(),
+            wall_s: *wall_s,
         });
         if let Some(message) = seen.diverged() {
             self.warn(message);
@@ -52,13 +62,9 @@ impl Session {
         if let Some(message) = collapse.filter(|_| !before) {
             self.warn(message);
         }
-        Ok(())
     }
 
-    /// kNN, if there are labels, test images, and features that are finite.
-    fn watch_knn(&mut self, run: &mut Running, encoder: &Frozen) -> Result<()> {
-        let start = Instant::now();
-        let Some(knn) = self.measure(encoder)? else { return Ok(()) };
+    fn tell_knn(&mut self, run: &mut Running, knn: Knn, encoder: &Frozen, wall_s: f64) {
         let best = Best { top1: knn.top1, epoch: run.state.epoch, step: Some(run.state.step) }.or(run.state.best);
         run.state.best = Some(best);
         self.tell(&Event::Knn {
@@ -69,9 +75,8 @@ impl Session {
             unit: PERCENT.to_owned(),
             top1: knn.top1,
             best: best.top1,
-            wall_s: start.elapsed().as_secs_f64(),
+            wall_s,
         });
         run.measured = Some((run.state.step, knn));
-        Ok(())
     }
 }

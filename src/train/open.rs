@@ -10,6 +10,7 @@ use super::checkpoint::{self, Checkpoint, State, Which};
 use super::events::{Event, Outcome, Sink, Sinks};
 use super::identity::{self, Identity};
 use super::jobs::Length;
+use super::requests::Requests;
 use super::run::Session;
 use super::run_dir::RunDir;
 use super::sinks::JsonLines;
@@ -40,12 +41,13 @@ pub enum Opening {
 
 impl Session {
     /// Opens the data, the device and the run folder that a resolved config names, and the checkpoint to go on from, if there is one. A new
-    /// folder without a name of its own is named after `file`; `listeners` hear the run beside its metrics file.
+    /// folder without a name of its own is named after `file`; `listeners` hear the run beside its metrics file, and it looks at `requests` after
+    /// every step.
     ///
     /// # Errors
     /// Data, a device or a folder that cannot be used; a checkpoint of another run. What can be checked without a folder is checked before one is
     /// made, and a run that is resumed is changed only after everything was checked.
-    pub fn open(config: RunConfig, file: &Path, listeners: Vec<Box<dyn Sink>>) -> Result<Opening> {
+    pub fn open(config: RunConfig, file: &Path, listeners: Vec<Box<dyn Sink>>, requests: &'static Requests) -> Result<Opening> {
         let train = config.data.open(Split::Train, config.seed)?;
         let test = test_split(&config, train.as_ref())?;
         let length = Length::of(&config, train.len())?;
@@ -105,7 +107,7 @@ impl Session {
         for message in messages {
             sinks.on(&Event::Warning { message })?;
         }
-        let session = Self { config, device, train, test, dir, sinks, identity, behind: false };
+        let session = Self { config, device, train, test, dir, sinks, identity, requests, behind: false };
         Ok(Opening::Ready(Box::new(session), checkpoint))
     }
 }

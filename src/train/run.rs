@@ -20,7 +20,7 @@ use super::upload::Upload;
 use crate::config::RunConfig;
 use crate::data::{Batch, Loader, Source};
 use crate::device::Opened;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::method::Method;
 use crate::optim::Optimizer;
 
@@ -52,6 +52,8 @@ pub struct Session {
     pub sinks: Sinks,
     /// What the run is of.
     pub identity: Identity,
+    /// What is asked of the run while it trains.
+    pub requests: &'static Requests,
     /// Whether the metrics file is behind: said once, until it has caught up.
     pub behind: bool,
 }
@@ -77,12 +79,12 @@ impl Session {
     /// # Errors
     /// A loss or gradient that is not finite (before it can touch the weights), weights beyond all bounds (before they are saved), a failing
     /// device or data set, a last checkpoint that cannot be written. The checkpoints before stay valid.
-    pub fn run(mut self, checkpoint: Option<Checkpoint>, requests: &Requests) -> Result<Ended> {
+    pub fn run(mut self, checkpoint: Option<Checkpoint>) -> Result<Ended> {
         let mut running = None;
         // Devices report many of their failures by a panic on this thread or one of their own.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let running = running.insert(self.start(checkpoint)?);
-            self.train(running, requests)
+            self.train(running)
         }));
         let failed = matches!(outcome, Err(_) | Ok(Err(_)));
         if failed {
@@ -99,12 +101,22 @@ impl Session {
         })
     }
 
-    fn train(&mut self, running: &mut Running, requests: &Requests) -> Result<Ended> {
+    fn train(&mut self, running: &mut Running) -> Result<Ended> {
         let length = Length::of(&self.config, self.train.len())?;
         let upload = upload(&self.config, &self.device);
         self.announce(running, length);
         if running.state.step == 0 && running.state.untrained.is_none() {
-            running.state.untrained = self.measure(&running.method.encoder())?;
+            match self.measure(&running.method.encoder()) {
+                Err(error) if error.kind() == Kind::Interrupted => return self.interrupted(running),
+                untrained => running.state.untrained = untrained?,
+            }
+        }
+        if running.state.watched.is_some_and(|step| step != running.state.step) {
+            // The last start was ended while it looked at the encoder of this step.
+            match self.watch(running, length) {
+                Err(error) if error.kind() == Kind::Interrupted => return self.interrupted(running),
+                watched => watched?,
+            }
         }
         if running.state.step == length.steps {
             // Everything was trained and saved, but the end was not reached: what is left is to measure.
@@ -128,15 +140,19 @@ impl Session {
             }
             self.step(running, &upload, &batch, length, loader.waited().as_secs_f64())?;
             loader.recycle(batch.views);
-            self.watch(running, length)?;
+            match self.watch(running, length) {
+                // The request is still there, and is answered below.
+                Err(error) if error.kind() == Kind::Interrupted => {}
+                watched => watched?,
+            }
             self.hear(running);
             let last = running.state.step == length.steps;
-            if last || requests.stops() {
+            if last || self.requests.stops() {
                 drop(loader);
                 self.save_last(running, length)?;
                 return if last { self.finish(running) } else { self.interrupted(running) };
             }
-            if self.checkpoint_due(running, length) || running.saving.retries() || requests.take_save() {
+            if self.checkpoint_due(running, length) || running.saving.retries() || self.requests.take_save() {
                 self.save(running, length)?;
             }
         }

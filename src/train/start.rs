@@ -10,6 +10,7 @@ use super::meter::{Meter, Totals};
 use super::run::{Running, Session};
 use super::save::Saving;
 use crate::error::Result;
+use crate::eval::labels::same_images;
 use crate::method::{Method, Net, Setup};
 use crate::optim::Optimizer;
 
@@ -67,6 +68,13 @@ impl Session {
             parameters: run.method.encoder().parameters(),
         };
         self.tell(&start);
+        if let Some(test) = self.test.as_ref().filter(|test| same_images(self.train.as_ref(), test.as_ref())) {
+            let what = format!(
+                "the test images are the training images ({}): every query finds itself, and its kNN says nothing of others",
+                test.describe()
+            );
+            self.warn(what);
+        }
         self.config.method.warnings(self.train.len()).into_iter().for_each(|message| self.warn(message));
     }
 }

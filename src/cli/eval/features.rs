@@ -39,7 +39,7 @@ impl WriteFeatures {
         subject.check_head(&[layer], "layer")?;
         let (mut splits, mut shapes) = (Vec::new(), json!({"layer": layer, "layer_name": layers.name(layer)}));
         for (split, source) in [("train", &subject.train), ("test", &subject.test)] {
-            let mut found = extract(&subject.encoder, source.clone(), &subject.extraction(), &[layer])?;
+            let mut found = extract(&subject.encoder, source.clone(), &subject.single_pass()?, &[layer])?;
             let rows = found.layers.remove(0);
             let speed = &found.speed;
             subject.tell_unreadable(&speed.unreadable);

@@ -44,7 +44,7 @@ pub fn measure(subject: &Subject) -> Result<(Record, Flatness)> {
     let started = Instant::now();
     let layer = subject.encoder.layers().features();
     let mut meter = FlatnessMeter::default();
-    let speed = stream(&subject.encoder, subject.test.clone(), &subject.extraction(), &[layer], |part| {
+    let speed = stream(&subject.encoder, subject.test.clone(), &subject.single_pass()?, &[layer], |part| {
         part.layers.iter().for_each(|rows| meter.add(rows));
     })?;
     subject.tell_unreadable(&speed.unreadable);

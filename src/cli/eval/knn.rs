@@ -97,7 +97,7 @@ pub fn measured(subject: &Subject, layers: &[usize]) -> Result<(Vec<Record>, Mea
     let (config, names) = (&subject.config.eval.knn, subject.encoder.layers());
     subject.check_head(layers, "eval.knn.layer")?;
     let sources = (&subject.train, &subject.test);
-    let measured = measure(&subject.encoder, sources, &subject.extraction(), config, layers)?;
+    let measured = measure(&subject.encoder, sources, &subject.single_pass()?, config, layers)?;
     subject.tell_unreadable(&measured.unreadable);
     let records = measured.layers.iter().map(|one| {
         let tag = config.tag(one.layer, &names);

@@ -60,7 +60,7 @@ pub fn draw(subject: &Subject, layer: LayerName, images: usize) -> Result<Record
     let labels: Vec<Option<u32>> = (0..subject.test.len()).map(|index| subject.test.label(index)).collect();
     let chosen = map::choose(&labels, images);
     let picked = Picked::of(subject.test.clone(), chosen.clone());
-    let features = extract_unit(&subject.encoder, picked, &subject.extraction(), &[layer])?;
+    let features = extract_unit(&subject.encoder, picked, &subject.single_pass()?, &[layer])?;
     subject.tell_unreadable(&features.speed.unreadable);
     // An image that cannot be read is no point of the map.
     let chosen: Vec<usize> = features.images.iter().map(|&at| chosen[at as usize]).collect();

@@ -15,7 +15,7 @@ use crate::eval::labels::same_images;
 use crate::eval::record::{Context, DataInfo, SubjectInfo, digest};
 use crate::method::Setup;
 use crate::model::{Frozen, weights};
-use crate::train::Checkpoint;
+use crate::train::checkpoint::{Which, find};
 
 /// Arguments of every evaluation.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +23,9 @@ pub struct SubjectArgs {
     /// Folder of the run.
     #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights")]
     run: Option<PathBuf>,
+    /// Which checkpoint of the run: `last`, `best` (by the monitored kNN) or the one after so many steps.
+    #[arg(long, value_name = "last|best|STEP", default_value = "last", conflicts_with = "weights")]
+    checkpoint: Which,
     /// Weights instead of a run: `.safetensors`, `.pth` or `.pt`. Files of `unmix export` say what they are; others need --config.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -81,6 +84,7 @@ impl SubjectArgs {
             set: Vec::new(),
             device,
             out: None,
+            checkpoint: Which::Newest,
             json: false,
             plain_norms: false,
         }
@@ -112,7 +116,7 @@ impl SubjectArgs {
         let opened = device::open(self.device.as_deref().unwrap_or(&config.device))?.with_kernels(&config.kernels)?;
         let (train, test) = (config.data.open(Split::Train, config.seed)?, config.data.open(Split::Test, config.seed)?);
         let (encoder, last_layer, mut subject) = match (&self.run, &self.weights) {
-            (Some(run), _) => of_run(run, &config, own.as_ref().unwrap_or(&config), &opened)?,
+            (Some(run), _) => of_run((run, self.checkpoint), &config, own.as_ref().unwrap_or(&config), &opened)?,
             (None, Some(file)) => of_weights(file, &config, &opened)?,
             (None, None) => unreachable!("the arguments require one of them"),
         };
@@ -186,6 +190,14 @@ impl Subject {
         Extraction::new(&self.config.views, self.config.eval.batch, self.config.data.loader_options(), &self.opened)
     }
 
+    /// The same for a single pass, which a signal may end: there is nothing to go on from.
+    ///
+    /// # Errors
+    /// The system does not let the program listen.
+    pub fn single_pass(&self) -> Result<Extraction> {
+        Ok(Extraction { stop: Some(crate::cli::signals::stop_flag("this batch")?), ..self.extraction() })
+    }
+
     /// Tells of images that could not be read.
     pub fn tell_unreadable(&self, names: &[String]) {
         unreadable_warning(names).iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -205,8 +217,13 @@ impl Subject {
 }
 
 /// The encoder of a run as `config` has it; what is said of its pre-training comes from the run's `own` config.
-fn of_run(run: &Path, config: &RunConfig, own: &RunConfig, opened: &Opened) -> Result<(Frozen, usize, SubjectInfo)> {
-    let checkpoint = Checkpoint::read(&run.join("checkpoint"))?;
+fn of_run(
+    (run, which): (&Path, Which),
+    config: &RunConfig,
+    own: &RunConfig,
+    opened: &Opened,
+) -> Result<(Frozen, usize, SubjectInfo)> {
+    let checkpoint = find(&run.join("checkpoint"), which)?.told();
     let encoder = config.method.frozen(&Setup::new(opened, &config.model, 0, config.seed), &checkpoint.learnt())?;
     let state = checkpoint.state;
     let info = SubjectInfo {

@@ -31,6 +31,7 @@ fn task<'a>(encoder: &'a Frozen, plan: &str, state: &std::path::Path, workers: u
         ingest: KernelPath::Flex,
         batch: 16,
         largest_tensor: None,
+        stop: None,
         loader: LoaderOptions { workers, prefetch: 3, max_broken: 0.0 },
     };
     Task {

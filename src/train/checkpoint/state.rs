@@ -54,6 +54,9 @@ pub struct State {
     /// The best kNN result of a monitored epoch so far.
     #[serde(default)]
     pub best: Option<Best>,
+    /// Steps up to which the encoder was looked at where that was due; checkpoints of older programs do not say.
+    #[serde(default)]
+    pub watched: Option<u64>,
     /// Whether the last monitored encoder had collapsed: it is said once, not at every epoch.
     #[serde(default)]
     pub collapsed: bool,
@@ -79,6 +82,7 @@ impl State {
             run: Totals::default(),
             epoch_run: Totals::default(),
             best: None,
+            watched: Some(0),
             collapsed: false,
         }
     }
@@ -198,7 +202,7 @@ mod tests {
         let object = value.as_object_mut().unwrap();
         object.insert("epoch_sums".into(), serde_json::json!([12.5, 0.75, 3]));
         object.insert("format".into(), 1.into());
-        for key in ["run", "epoch_run", "identity", "step_in_epoch", "broken_images", "last_loss"] {
+        for key in ["run", "epoch_run", "identity", "step_in_epoch", "broken_images", "last_loss", "watched"] {
             assert!(object.remove(key).is_some(), "{key}");
         }
         let state = parse(&value).unwrap();

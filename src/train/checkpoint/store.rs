@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Checkpoint, STATE, State, read_file};
@@ -40,6 +41,18 @@ pub enum Which {
     Step(u64),
 }
 
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "last" => Ok(Self::Newest),
+            "best" => Ok(Self::Best),
+            steps => steps.parse().map(Self::Step).map_err(|_| "expected `last`, `best` or a number of steps".to_owned()),
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug)]
 pub struct Found {
@@ -49,6 +62,14 @@ pub struct Found {
     pub folder: PathBuf,
     /// Newer generations that are damaged, one line each.
     pub passed_over: Vec<String>,
+}
+
+impl Found {
+    /// The checkpoint, after a word on standard error about each that was passed over.
+    pub fn told(self) -> Checkpoint {
+        self.passed_over.iter().for_each(|what| eprintln!("warning: a damaged checkpoint was passed over: {what}"));
+        self.checkpoint
+    }
 }
 
 /// Reads a generation of the run whose folder `checkpoint` is given.
