@@ -270,4 +270,6 @@ pub fn write(path: &Path, tensors: &StateDict, about: &serde_json::Value) -> Res
 }
 
 #[cfg(test)]
+mod made_tests;
+#[cfg(test)]
 mod tests;

