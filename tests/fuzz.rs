@@ -193,7 +193,7 @@ fn jpeg() {
     let turned = b"\xFF\xE1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x04\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
     let exif = [&whole[..2], turned, &whole[2..]].concat();
     // Those of the second decoder, too.
-    let unusual = [data("three_scans.jpg"), data("fine_chroma.jpg")];
+    let unusual = ["three_scans.jpg", "fine_chroma.jpg", "ycck_four_scans.jpg"].map(data);
     image_target(
         "jpeg",
         &[&[encoded(&picture(17).to_luma8().into(), ImageFormat::Jpeg), exif, whole], &unusual[..]].concat(),

@@ -255,14 +255,17 @@ mod tests {
         }
     }
 
-    /// Files that zune-jpeg 0.5.15 turns into garbage, and three pixels of each as libjpeg has them. `tests/jpeg.rs` has the rest.
+    /// Files that zune-jpeg 0.5.15 turns into garbage, and three pixels of each as PIL has them. `tests/jpeg.rs` has the rest.
     #[test]
     fn layouts_for_the_second_decoder() {
         let scans: &[u8] = include_bytes!("../../tests/data/three_scans.jpg");
         let fine: &[u8] = include_bytes!("../../tests/data/fine_chroma.jpg");
-        for (file, want) in
-            [(scans, [[131, 116, 173], [81, 10, 52], [199, 194, 136]]), (fine, [[160, 147, 203], [91, 24, 68], [206, 201, 146]])]
-        {
+        let inks: &[u8] = include_bytes!("../../tests/data/ycck_four_scans.jpg");
+        for (file, want) in [
+            (scans, [[131, 116, 173], [81, 10, 52], [199, 194, 136]]),
+            (fine, [[160, 147, 203], [91, 24, 68], [206, 201, 146]]),
+            (inks, [[109, 88, 119], [203, 102, 203], [95, 65, 21]]),
+        ] {
             let got = decode(file).unwrap();
             assert_eq!((got.height, got.width), (13, 19));
             for ((y, x), want) in [(0, 0), (6, 9), (12, 18)].into_iter().zip(want) {
