@@ -150,7 +150,7 @@ impl Folder {
         let (train, test) = (config.split(Split::Train)?, config.split(Split::Test)?);
         if split == Split::Train && train.as_ref() == Some(&config.root) && config.train.is_none() && test.is_some() {
             let what = format!("{} has a folder of test images, but no `train` folder", shown_path(&config.root));
-            let hint = "name the training folder with `data.source.train`; `.` means all the rest of the root";
+            let hint = "name the training folder with `data.source.train`; `.` means all the rest of the root. If the folder of test images is a class, name another one with `data.source.test`";
             return Err(Error::input(what).hint(hint));
         }
         if let (Some(train), Some(test)) = (&train, &test)
