@@ -157,8 +157,9 @@ impl Folder {
             && same_folder(train, test)
         {
             let what = format!("the training and the test split are one folder, {}", shown_path(train));
-            return Err(Error::input(what)
-                .hint("every test image would find itself: name a folder of held-out images with `data.source.test`, or take `eval.enabled=false` without one"));
+            return Err(Error::input(what).hint(
+                "every test image would find itself among its neighbours: name a folder of held-out images with `data.source.test`",
+            ));
         }
         let (own, other) = if split == Split::Train { (train, test) } else { (test, train) };
         let root = own.ok_or_else(|| {
