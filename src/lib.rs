@@ -38,6 +38,7 @@ pub mod method;
 pub mod mixture;
 pub mod model;
 pub mod optim;
+pub mod pickle;
 pub mod report;
 pub mod rng;
 pub mod sheet;

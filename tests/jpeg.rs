@@ -126,9 +126,11 @@ fn case(number: u64, folder: &Path) -> Case {
     let recipe = format!("{width}x{height} {}", arguments.join(" "));
     assert!(made.status.success(), "cjpeg {recipe}: {}", String::from_utf8_lossy(&made.stderr));
     let mut jpeg = std::fs::read(path("jpg")).unwrap();
-    // Bytes of no segment, before the first table.
-    if draw.gate(0.1) {
-        let at = jpeg.windows(2).position(|pair| pair == [0xFF, 0xDB]).unwrap();
+    // Bytes of no segment before one of the segments. Inside entropy-coded data 0xFF is followed by 0 or a restart number.
+    if draw.gate(0.15) {
+        let begins = |pair: &[u8]| pair[0] == 0xFF && matches!(pair[1], 0xC0 | 0xC2 | 0xC4 | 0xDA | 0xDB | 0xDD);
+        let segments: Vec<usize> = (0..jpeg.len() - 1).filter(|&at| begins(&jpeg[at..at + 2])).collect();
+        let at = segments[draw.below(segments.len() as u64) as usize];
         jpeg.splice(at..at, [0x12, 0x34]);
         std::fs::write(path("jpg"), &jpeg).unwrap();
     }

@@ -239,7 +239,8 @@ impl Given {
         }
         // MoCo's split groups need whole batches; the others keep the last one, as the program does.
         Ok(json!({
-            "source": { "name": self.text("dataset"), "root": folder },
+            // The program reads all class folders of `train`, whatever they are called.
+            "source": { "name": "folder", "root": folder, "train": "train" },
             "batch": self.number("batch_size")?, "workers": self.number("num_workers")?, "drop_last": self.has("moco"),
         }))
     }
@@ -354,6 +355,10 @@ impl Given {
         if self.has("amp") {
             notes.push("--amp: this version trains in f32".into());
         }
+        let dataset = self.text("dataset");
+        notes.push(format!(
+            "--dataset {dataset} sets the crop and the run's name alone: every class folder of `train` is read, as in the program"
+        ));
         notes.push("random draws depend on `seed` and position alone; the program's workers repeat theirs".into());
         if self.has("moco") {
             notes.push("8 groups of batch norm (model.bn_splits) stand for the program's devices; the last partial batch is dropped for them".into());
@@ -402,7 +407,8 @@ mod tests {
         assert_eq!(got["method"]["memory"], json!({ "size": 16384, "init": "uniform" }));
         assert_eq!((&got["mixture"]["global"]["attempts"], &got["mixture"]["region"]["beta"]), (&json!(3), &json!(0.5)));
         assert_eq!(got["schedule"]["milestones"], json!([360, 480, 540]));
-        assert_eq!(got["data"]["source"], json!({ "name": "imagenet100", "root": "D" }));
+        let source = &got["data"]["source"];
+        assert_eq!((&source["name"], &source["root"], &source["train"]), (&json!("folder"), &json!("D"), &json!("train")));
         assert_eq!((&got["views"]["recipe"], &got["views"]["crop"]["min_area"]), (&json!("moco_v1"), &json!(0.1)));
         assert_eq!(got["out"], "P/moco_softmax_im_imagenet100_resnet50_16384");
         assert!(notes.iter().any(|note| note.starts_with("--tb_path has no effect")), "{notes:?}");

@@ -150,15 +150,16 @@ impl Folder {
         let (train, test) = (config.split(Split::Train)?, config.split(Split::Test)?);
         if split == Split::Train && train.as_ref() == Some(&config.root) && config.train.is_none() && test.is_some() {
             let what = format!("{} has a folder of test images, but no `train` folder", shown_path(&config.root));
-            let hint = "name the training folder with `data.source.train`; `.` means all the rest of the root";
+            let hint = "name the training folder with `data.source.train`; `.` means all the rest of the root. If the folder of test images is a class, name another one with `data.source.test`";
             return Err(Error::input(what).hint(hint));
         }
         if let (Some(train), Some(test)) = (&train, &test)
             && same_folder(train, test)
         {
             let what = format!("the training and the test split are one folder, {}", shown_path(train));
-            return Err(Error::input(what)
-                .hint("every test image would find itself: name a folder of held-out images with `data.source.test`, or take `eval.enabled=false` without one"));
+            return Err(Error::input(what).hint(
+                "every test image would find itself among its neighbours: name a folder of held-out images with `data.source.test`",
+            ));
         }
         let (own, other) = if split == Split::Train { (train, test) } else { (test, train) };
         let root = own.ok_or_else(|| {

@@ -24,9 +24,9 @@ pub enum SourceConfig {
     Embedded(EmbeddedConfig),
     /// A folder in the layout of MNIST: four IDX files, plain or gzip.
     Idx(IdxConfig),
-    /// The binary version of CIFAR-10.
+    /// CIFAR-10, the binary or the Python version.
     Cifar10(CifarConfig),
-    /// The binary version of CIFAR-100, with its fine labels.
+    /// CIFAR-100 with its fine labels, the binary or the Python version.
     Cifar100(CifarConfig),
     /// The binary version of STL-10.
     Stl10(Stl10Config),

@@ -4,6 +4,8 @@
 //! the whole backbone is found, name by name and shape by shape. The head may be absent or another one.
 
 mod file;
+mod pytorch;
+mod sequential;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,6 +41,8 @@ pub struct Report {
     pub head: Option<String>,
     /// What the file holds besides, by the first part of the name that tells it apart, with the number of tensors.
     pub ignored: Vec<(String, usize)>,
+    /// Classes beside the weights, of which nothing was read or run.
+    pub foreign: Vec<String>,
 }
 
 impl fmt::Display for Report {
@@ -55,6 +59,11 @@ impl fmt::Display for Report {
         if !self.ignored.is_empty() {
             let names: Vec<String> = self.ignored.iter().map(|(name, count)| format!("{name} ({count})")).collect();
             write!(f, "\nnot used: {}", names.join(", "))?;
+        }
+        if !self.foreign.is_empty() {
+            let more = self.foreign.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            write!(f, "\npassed over, not run: {}{more}", self.foreign[..self.foreign.len().min(LISTED)].join(", "))?;
         }
         Ok(())
     }
@@ -77,12 +86,17 @@ pub fn load_into<M: Module>(module: M, path: &Path, strict: bool) -> Result<(M, 
 /// # Errors
 /// As [`load_into`].
 pub fn read(path: &Path, own: &StateDict, strict: bool) -> Result<(StateDict, Report)> {
-    let stored = file::open(path)?;
-    let prefix = prefix(own, &stored);
+    let file::Contents { tensors: mut stored, foreign } = file::open(path)?;
+    let mut prefix = prefix(own, &stored);
+    if !backbone_problems(own, &stored, &prefix).is_empty()
+        && let Some(below) = sequential::name(own, &mut stored)
+    {
+        prefix = below;
+    }
     let at = |name: &str| stored.get(&format!("{prefix}{name}"));
     let problems = backbone_problems(own, &stored, &prefix);
     if !problems.is_empty() {
-        return Err(unfit(path, &stored, own, &prefix, problems));
+        return Err(file::passed_over(unfit(path, &stored, own, &prefix, problems), &foreign));
     }
     let head = head_problem(own, &stored, &prefix);
     let mut used: BTreeSet<&str> = own.keys().map(String::as_str).collect();
@@ -111,7 +125,7 @@ pub fn read(path: &Path, own: &StateDict, strict: bool) -> Result<(StateDict, Re
         values.insert((*name).to_owned(), data);
     }
     let converted = used.iter().filter(|name| at(name).is_some_and(|stored| stored.needs_conversion())).count();
-    let report = Report { used: values.len(), converted, head, ignored: grouped(&ignored, &prefix), prefix };
+    let report = Report { used: values.len(), converted, head, ignored: grouped(&ignored, &prefix), prefix, foreign };
     Ok((values, report))
 }
 
@@ -255,5 +269,7 @@ pub fn write(path: &Path, tensors: &StateDict, about: &serde_json::Value) -> Res
     files::write_atomic(path, &packed)
 }
 
+#[cfg(test)]
+mod made_tests;
 #[cfg(test)]
 mod tests;

@@ -172,8 +172,8 @@ fn segment(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     (length >= 2).then(|| at + 2..at + length)
 }
 
-/// RGB of cyan, magenta, yellow and black, of which 255 is no ink, as Adobe's programs store them.
+/// RGB of cyan, magenta, yellow and black, of which 255 is the most ink, as PIL converts them.
 fn rgb_of_inks(inks: &[u8]) -> [u8; 3] {
-    let black = u32::from(inks[3]);
-    [0, 1, 2].map(|at| ((u32::from(inks[at]) * black + 127) / 255) as u8)
+    let light = |ink: u8| u32::from(255 - ink);
+    [0, 1, 2].map(|at| ((light(inks[at]) * light(inks[3]) + 127) / 255) as u8)
 }

@@ -13,17 +13,17 @@ use crate::model::norm::BatchNorm;
 
 /// The net of the fixtures.
 #[derive(Module, Debug)]
-struct Tiny {
-    conv1: Conv,
-    bn1: BatchNorm,
-    fc: Head,
+pub(super) struct Tiny {
+    pub conv1: Conv,
+    pub bn1: BatchNorm,
+    pub fc: Head,
 }
 
-fn cpu() -> Device {
+pub(super) fn cpu() -> Device {
     device::open("cpu").unwrap().device
 }
 
-fn tiny() -> Tiny {
+pub(super) fn tiny() -> Tiny {
     let device = cpu();
     Tiny { conv1: Conv::new([3, 2], 3, 1, 1, &device), bn1: BatchNorm::new(2, 1, &device), fc: Head::linear(2, 4, &device) }
 }
@@ -39,7 +39,7 @@ const NAMES: [(&str, &[usize]); 7] = [
     ("fc.bias", &[4]),
 ];
 
-fn expected(shift: usize) -> StateDict {
+pub(super) fn expected(shift: usize) -> StateDict {
     let value = |(number, (name, shape)): (usize, &(&str, &[usize]))| {
         let values: Vec<f32> = (0..shape.iter().product()).map(|i| (shift + number + i) as f32 / 8.0).collect();
         (name.to_string(), TensorData::new(values, shape.to_vec()))
@@ -52,7 +52,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// A safetensors file in a fresh folder.
-fn saved(tensors: &StateDict) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn saved(tensors: &StateDict) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.safetensors");
     write(&path, tensors, &json!({})).unwrap();
