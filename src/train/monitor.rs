@@ -8,6 +8,7 @@ use super::jobs::Length;
 use super::run::{Running, Session};
 use super::summary::Best;
 use crate::error::Result;
+use crate::eval::features::unreadable_warning;
 use crate::eval::monitor::monitor;
 use crate::model::Frozen;
 
@@ -44,7 +45,10 @@ impl Session {
             uniformity: seen.uniformity,
             wall_s: start.elapsed().as_secs_f64(),
         })?;
-        if let Some(message) = seen.diverged() {
+        // Where kNN follows, it names them among all it could not read.
+        let knn_follows = self.test.is_some() && self.config.eval.enabled && self.config.eval.monitor.knn;
+        let unreadable = unreadable_warning(&seen.unreadable).filter(|_| !knn_follows);
+        for message in unreadable.into_iter().chain(seen.diverged()) {
             self.sinks.on(&Event::Warning { message })?;
         }
         let collapse = seen.collapse();
