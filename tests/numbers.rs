@@ -102,6 +102,19 @@ fn an_unreadable_test_image_is_left_out_named_and_counted() {
     assert!(lines().lines().count() == 1 + 47 + 19 && !lines().contains("test/a/4.png") && lines().contains("test/a/5.png"));
 }
 
+/// Without labels there is no kNN, and the monitor alone meets the image.
+#[test]
+fn a_monitor_names_what_it_could_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("data");
+    pictures(dir.path(), "data", &[""], 32);
+    fs::write(root.join("5.png"), "").unwrap();
+    let source = format!("data.source={}", json!({"name": "folder", "root": root}));
+    let run = run(dir.path(), "run", &[&source, "data.max_broken=0.2", "eval.monitor.every_epochs=1", "eval.monitor.images=100"]);
+    assert!(warnings(&run).iter().any(|line| line.contains("1 image could not be read and is left out")), "{:?}", warnings(&run));
+    assert!(events(&run, "monitor").iter().all(|event| event["images"] == 31));
+}
+
 #[test]
 fn test_images_that_are_the_training_images_are_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -572,7 +572,7 @@ fn a_panic_is_an_error_and_an_end() {
     use std::sync::{Arc, Mutex};
     use unmix::config::RunConfig;
     use unmix::data::Split;
-    use unmix::train::{Event, Identity, Requests, RunDir, Session, Sink, Sinks};
+    use unmix::train::{Event, Identity, Requests, RunDir, Said, Session, Sink, Sinks};
 
     static REQUESTS: Requests = Requests::new();
     struct Failing(Arc<Mutex<Vec<Event>>>);
@@ -598,7 +598,7 @@ fn a_panic_is_an_error_and_an_end() {
         dir: RunDir::create(dir.path().join("run")).unwrap(),
         sinks: Sinks(vec![Box::new(Failing(heard.clone()))]),
         requests: &REQUESTS,
-        behind: false,
+        said: Said::default(),
     };
     let error = session.run(None).unwrap_err();
     assert_eq!(error.exit_code(), 1);

@@ -10,7 +10,7 @@ use crate::config::{RunConfig, layer};
 use crate::data::Split;
 use crate::device::{self, Opened};
 use crate::error::Result;
-use crate::train::{Event, Identity, Requests, RunDir, Session, Sink, Sinks};
+use crate::train::{Event, Identity, Requests, RunDir, Said, Session, Sink, Sinks};
 
 /// Steps that are compared.
 const STEPS: usize = 5;
@@ -71,7 +71,7 @@ fn run(opened: &Opened, mixture: &str, workers: usize) -> Result<Vec<f64>> {
     let losses = Losses::default();
     let sinks = Sinks(vec![Box::new(losses.clone())]);
     let identity = Identity::of(&config, train.as_ref())?;
-    Session { config, device: opened.clone(), train, test: None, dir, sinks, identity, requests: &NONE, behind: false }
+    Session { config, device: opened.clone(), train, test: None, dir, sinks, identity, requests: &NONE, said: Said::default() }
         .run(None)?;
     Ok(losses.0.take())
 }

@@ -101,7 +101,7 @@ impl Session {
             Err(error) if is_not_finite(&error) => (None, Some(format!("no kNN: {}", error.in_a_line()))),
             Err(error) => return Err(error.hint("set eval.enabled=false to train without the measurement")),
         };
-        warning.into_iter().for_each(|message| self.warn(message));
+        warning.into_iter().for_each(|message| self.warn_once(message));
         Ok(knn)
     }
 

@@ -29,6 +29,6 @@ pub use events::{Event, Sink, Sinks};
 pub use identity::Identity;
 pub use open::Opening;
 pub use requests::Requests;
-pub use run::{Ended, Session};
+pub use run::{Ended, Said, Session};
 pub use run_dir::RunDir;
 pub use summary::{Knn, Summary};

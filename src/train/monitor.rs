@@ -8,6 +8,7 @@ use super::jobs::Length;
 use super::run::{Running, Session};
 use super::summary::{Best, Knn};
 use crate::error::Result;
+use crate::eval::features::unreadable_warning;
 use crate::eval::monitor::{Monitored, monitor};
 use crate::model::Frozen;
 
@@ -54,6 +55,10 @@ impl Session {
             uniformity: seen.uniformity,
             wall_s: *wall_s,
         });
+        // Where kNN follows, it names them among all it could not read.
+        let knn_follows = self.test.is_some() && self.config.eval.enabled && self.config.eval.monitor.knn;
+        let unreadable = unreadable_warning(&seen.unreadable).filter(|_| !knn_follows);
+        unreadable.into_iter().for_each(|message| self.warn_once(message));
         if let Some(message) = seen.diverged() {
             self.warn(message);
         }

@@ -11,7 +11,7 @@ use super::events::{Event, Outcome, Sink, Sinks};
 use super::identity::{self, Identity};
 use super::jobs::Length;
 use super::requests::Requests;
-use super::run::Session;
+use super::run::{Said, Session};
 use super::run_dir::RunDir;
 use super::sinks::JsonLines;
 use super::summary::Summary;
@@ -107,7 +107,7 @@ impl Session {
         for message in messages {
             sinks.on(&Event::Warning { message })?;
         }
-        let session = Self { config, device, train, test, dir, sinks, identity, requests, behind: false };
+        let session = Self { config, device, train, test, dir, sinks, identity, requests, said: Said::default() };
         Ok(Opening::Ready(Box::new(session), checkpoint))
     }
 }

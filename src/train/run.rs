@@ -1,5 +1,6 @@
 //! The loop: it knows no method.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,8 +55,17 @@ pub struct Session {
     pub identity: Identity,
     /// What is asked of the run while it trains.
     pub requests: &'static Requests,
-    /// Whether the metrics file is behind: said once, until it has caught up.
-    pub behind: bool,
+    /// What was said already.
+    pub said: Said,
+}
+
+/// What a run says once.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// That the metrics file is behind, until it has caught up.
+    behind: bool,
+    /// Warnings that every measurement would repeat.
+    warnings: BTreeSet<String>,
 }
 
 /// What the loop carries from step to step.
@@ -162,8 +172,8 @@ impl Session {
     /// Tells all listeners. A metrics file that cannot be written keeps what it was told and catches up later; a run is not lost for it.
     pub(super) fn tell(&mut self, event: &Event) {
         match self.sinks.on(event) {
-            Ok(()) => self.behind = false,
-            Err(error) if !std::mem::replace(&mut self.behind, true) => {
+            Ok(()) => self.said.behind = false,
+            Err(error) if !std::mem::replace(&mut self.said.behind, true) => {
                 let message = format!("the metrics wait for the disk: {}", error.in_a_line());
                 // It fails again where it just failed, and is heard everywhere else.
                 let _ = self.sinks.on(&Event::Warning { message });
@@ -174,6 +184,13 @@ impl Session {
 
     pub(super) fn warn(&mut self, message: String) {
         self.tell(&Event::Warning { message });
+    }
+
+    /// A warning that one start gives once, however often its reason comes up.
+    pub(super) fn warn_once(&mut self, message: String) {
+        if self.said.warnings.insert(message.clone()) {
+            self.warn(message);
+        }
     }
 
     /// The step itself, then its events.
