@@ -386,3 +386,28 @@ fn weights() {
         );
     }
 }
+
+/// Manifest and state of a checkpoint. A damaged manifest is refused; a state that is read has counters that a run can have.
+#[test]
+fn checkpoints() {
+    use unmix::train::checkpoint::{State, manifest::Manifest};
+    let allowed = |bytes: &[u8]| 64 * bytes.len() + (1 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = Manifest::of(40, [("state.json", &b"{}"[..]), ("tensors.safetensors", b"0123")]);
+    manifest.write(dir.path()).unwrap();
+    let seed = std::fs::read(dir.path().join("manifest.json")).unwrap();
+    fuzz("manifest", &[seed], allowed, |bytes| match Manifest::parse(bytes) {
+        Ok(read) => {
+            assert_eq!(read, manifest, "damage is taken for another manifest");
+            true
+        }
+        Err(_) => false,
+    });
+    let state = State { step: 40, epoch: 8, broken_images: vec![3, 9], ..State::start("moco", None) };
+    fuzz("state", &[serde_json::to_vec_pretty(&state).unwrap()], allowed, |bytes| {
+        State::parse(bytes).is_ok_and(|state| {
+            assert!(state.epoch <= state.step && state.wall_s >= 0.0);
+            true
+        })
+    });
+}

@@ -68,8 +68,16 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| Error::io("read", &path, &error))?,
         };
+        Self::parse(&text).map(Some)
+    }
+
+    /// Reads the text of a manifest.
+    ///
+    /// # Errors
+    /// Damage, or a newer form.
+    pub fn parse(text: &[u8]) -> Result<Self> {
         let damaged = |why: String| Error::input(format!("`{MANIFEST}` is damaged: {why}"));
-        let manifest: Self = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let manifest: Self = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
         if manifest.format > FORMAT {
             return Err(Error::input(format!("it has form {}, this program reads up to {FORMAT}", manifest.format))
                 .hint("it was written by a newer version of unmix"));
@@ -77,7 +85,7 @@ impl Manifest {
         if manifest.seal != manifest.hash() {
             return Err(damaged("its own hash differs".to_owned()));
         }
-        Ok(Some(manifest))
+        Ok(manifest)
     }
 
     /// Completed steps.

@@ -4,7 +4,7 @@
 //! A run has several, its *generations*: the newest in `checkpoint/`, those that are kept besides in `checkpoints/step-N/`. [`store`] puts them
 //! there and takes them away, [`saver`] does so on a thread of its own, and [`Checkpoint::read`] finds the newest that is whole.
 
-mod manifest;
+pub mod manifest;
 mod saver;
 mod state;
 mod store;
