@@ -3,10 +3,10 @@
 use std::process::Command;
 
 fn main() {
-    for changed in ["src", "Cargo.toml", "Cargo.lock", ".git/logs/HEAD"] {
-        if std::path::Path::new(changed).exists() {
-            println!("cargo:rerun-if-changed={changed}");
-        }
+    // Not the repository's head: a commit of what was just built must not build it again. What was built before its commit stays what it was
+    // then, the commit before with changes.
+    for changed in ["src", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={changed}");
     }
     println!("cargo:rerun-if-env-changed=UNMIX_COMMIT");
     // Packagers build without a repository and may name the commit themselves.
