@@ -77,10 +77,26 @@ impl JsonlFile {
     /// # Errors
     /// The record is not representable in JSON, or the write failed (a full disk); what was not written is kept for the next call.
     pub fn push(&mut self, record: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_string(record)
-            .map_err(|error| Error::run(format!("cannot write a record to `{}`: {error}", self.path.display())))?;
-        line.push('\n');
+        let line = self.line(record)?;
+        self.push_line(&line)
+    }
+
+    /// A record as [`JsonlFile::push`] writes it, to be written later.
+    ///
+    /// # Errors
+    /// The record is not representable in JSON.
+    pub fn line(&self, record: &impl Serialize) -> Result<String> {
+        serde_json::to_string(record)
+            .map_err(|error| Error::run(format!("cannot write a record to `{}`: {error}", self.path.display())))
+    }
+
+    /// Appends a record that is JSON already.
+    ///
+    /// # Errors
+    /// As [`JsonlFile::push`].
+    pub fn push_line(&mut self, line: &str) -> Result<()> {
         self.pending.extend_from_slice(line.as_bytes());
+        self.pending.push(b'\n');
         self.flush()
     }
 

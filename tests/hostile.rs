@@ -290,6 +290,11 @@ fn a_folder_with_another_run() {
     let dir = temp();
     fs::create_dir(dir.path().join("run")).unwrap();
     fs::write(dir.path().join("run/config.json"), b"{}").unwrap();
+    // Steps that were trained, and a checkpoint, whatever its state.
+    fs::write(dir.path().join("run/metrics.jsonl"), b"{\"event\":\"step\",\"step\":1}\n").unwrap();
+    refuse(&mut pretrain(dir.path(), &["--out", "run"]), "run", "--resume auto");
+    fs::remove_file(dir.path().join("run/metrics.jsonl")).unwrap();
+    fs::create_dir(dir.path().join("run/checkpoint")).unwrap();
     refuse(&mut pretrain(dir.path(), &["--out", "run"]), "run", "--resume auto");
     assert_eq!(fs::read(dir.path().join("run/config.json")).unwrap(), b"{}");
 }

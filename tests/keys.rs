@@ -35,6 +35,7 @@ const FILES: Shows = Elsewhere("names files on a disk: tests/hostile.rs and the 
 const SPEED: Shows = Elsewhere("speed alone: the bits are the same, which tests/pretrain.rs asserts");
 const PATHS: Shows = Elsewhere("another path to the same numbers: tests/kernels.rs and tests/scores.rs");
 const SAVES: Shows = Elsewhere("how often the state is saved: tests/pretrain.rs stops and resumes runs");
+const KEPT: Shows = Elsewhere("which checkpoints stay: tests/recovery.rs and the tests of src/train/checkpoint");
 const TUNES: Shows = Elsewhere("part of the protocol of `unmix eval finetune`: tests/eval.rs");
 
 const IM: &[&str] = &["mixture.name=im"];
@@ -57,6 +58,7 @@ const TABLE: &[Entry] = &[
     ("device", &[], "", Elsewhere("needs another device: tests/devices.rs")),
     ("out", &[], "", Elsewhere("the folder itself: tests/pretrain.rs")),
     ("resume", &[], "", Elsewhere("needs an earlier run: tests/pretrain.rs")),
+    ("init_from", &[], "", Elsewhere("needs an earlier run: tests/recovery.rs")),
     ("precision", &[], "", Elsewhere("has one value")),
     ("run", &[], "", Elsewhere("is written by the program and never read")),
     ("data.source.name", &[], "data.source={\"name\": \"embedded\"}", Run),
@@ -155,6 +157,9 @@ const TABLE: &[Entry] = &[
     ("schedule.final_lr", &[], "schedule.final_lr=0.01", Run),
     ("checkpoint.every_steps", &[], "", SAVES),
     ("checkpoint.every_epochs", &[], "", SAVES),
+    ("checkpoint.keep.last", &[], "", KEPT),
+    ("checkpoint.keep.every_epochs", &[], "", KEPT),
+    ("checkpoint.keep.best", &[], "", KEPT),
     ("log.every_steps", &[], "log.every_steps=2", Run),
     ("log.preview", &[], "log.preview=2", Run),
     ("eval.batch", &[], "", Elsewhere("images per forward pass: memory and speed alone")),

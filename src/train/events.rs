@@ -219,6 +219,17 @@ pub trait Sink {
     /// The event could not be recorded, for example because the disk is full.
     fn on(&mut self, event: &Event) -> Result<()>;
 
+    /// A checkpoint is on its way to the disk: what is heard from here on comes after its event, or after [`Sink::release`].
+    fn hold(&mut self) {}
+
+    /// No checkpoint is on its way any more.
+    ///
+    /// # Errors
+    /// As [`Sink::on`].
+    fn release(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes durable what was heard so far, before a checkpoint claims it.
     ///
     /// # Errors
@@ -236,6 +247,15 @@ impl Sink for Sinks {
     /// Hands the event to all, also after one failed, and returns the first error.
     fn on(&mut self, event: &Event) -> Result<()> {
         let results: Vec<Result<()>> = self.0.iter_mut().map(|sink| sink.on(event)).collect();
+        results.into_iter().collect()
+    }
+
+    fn hold(&mut self) {
+        self.0.iter_mut().for_each(|sink| sink.hold());
+    }
+
+    fn release(&mut self) -> Result<()> {
+        let results: Vec<Result<()>> = self.0.iter_mut().map(|sink| sink.release()).collect();
         results.into_iter().collect()
     }
 

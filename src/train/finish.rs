@@ -30,6 +30,8 @@ impl Session {
     }
 
     pub(super) fn end(&mut self, (step, epoch, loss, start): Place, outcome: EndKind) {
+        // Nothing is on its way to the disk any more.
+        let _ = self.sinks.release();
         self.tell(&Event::End { outcome, step, epoch, loss, wall_s: start.seconds, images_per_s: start.images_per_s() });
     }
 

@@ -98,14 +98,15 @@ impl Session {
         }));
         let failed = matches!(outcome, Err(_) | Ok(Err(_)));
         if failed {
+            if let Some(run) = &mut running {
+                // What is on its way to the disk is waited for.
+                self.settle(run);
+            }
             let place = running.as_ref().map_or((0, 0, f64::NAN, Totals::default()), Running::place);
             self.end(place, EndKind::Failed);
         }
         outcome.unwrap_or_else(|panic| {
-            if let Some(run) = &mut running {
-                run.saving.settle();
-            }
-            // The rest may be in the middle of anything: it is not to be touched again, not even to be dropped.
+            // Its parts may be in the middle of anything: it is not to be touched again, not even to be dropped.
             std::mem::forget(running);
             Err(broken_off(&*panic))
         })

@@ -25,18 +25,15 @@ pub(super) struct Saving {
     /// When a failed one is tried again.
     again: Option<Instant>,
     pause: Duration,
+    /// What went wrong with the last one, if it did.
+    trouble: Option<Error>,
     /// How long training waited for the last one: for the one before it to be written, and for the copy.
     waited_s: f64,
 }
 
 impl Saving {
     pub fn new(folder: std::path::PathBuf, saved: Option<u64>) -> Self {
-        Self { saver: Saver::start(folder), saved, again: None, pause: PAUSE, waited_s: 0.0 }
-    }
-
-    /// Waits until what is on its way to the disk is there, or is not.
-    pub fn settle(&mut self) {
-        drop(self.saver.wait());
+        Self { saver: Saver::start(folder), saved, again: None, pause: PAUSE, trouble: None, waited_s: 0.0 }
     }
 
     /// Whether a checkpoint that failed is to be tried again now.
@@ -61,9 +58,7 @@ impl Session {
     /// The state is damaged: it is not saved.
     pub(super) fn save(&mut self, run: &mut Running, length: Length) -> Result<()> {
         let start = Instant::now();
-        if let Some(done) = run.saving.saver.wait() {
-            self.saved(run, done);
-        }
+        self.settle(run);
         let ready = self.restore_folder(run).and_then(|()| self.sinks.sync());
         if let Err(error) = ready {
             self.unsaved(run, run.state.step, &error);
@@ -82,6 +77,7 @@ impl Session {
             every_steps: keep.every_epochs.map(|n| n * length.per_epoch),
             best: run.state.best.and_then(|best| best.step).filter(|_| keep.best),
         };
+        self.sinks.hold();
         run.saving.saver.save(Checkpoint { state: run.state.clone(), tensors }, keep);
         run.saving.again = None;
         run.saving.waited_s = start.elapsed().as_secs_f64();
@@ -105,18 +101,27 @@ impl Session {
                 std::thread::sleep(LAST_PAUSE);
             }
             self.save(run, length)?;
-            if let Some(done) = run.saving.saver.wait() {
-                self.saved(run, done);
-            }
+            self.settle(run);
             if run.saving.saved == Some(run.state.step) {
                 return Ok(());
             }
         }
-        let error = Error::run(format!("the checkpoint of the last step ({}) could not be written", run.state.step));
+        let error = Error::input(format!("the checkpoint of the last step ({}) could not be written", run.state.step));
+        let error = match run.saving.trouble.take() {
+            Some(why) => why.hints().iter().fold(error.detail(why.message()), |error, hint| error.hint(hint)),
+            None => error,
+        };
         Err(error.hint(match run.saving.saved {
             Some(step) => format!("mend the disk and go on from step {step}: --out {} --resume auto", self.dir.path().display()),
             None => "mend the disk and start over".to_owned(),
         }))
+    }
+
+    /// Waits until what is on its way to the disk is there, or is not.
+    pub(super) fn settle(&mut self, run: &mut Running) {
+        if let Some(done) = run.saving.saver.wait() {
+            self.saved(run, done);
+        }
     }
 
     fn saved(&mut self, run: &mut Running, (step, result): (u64, Result<Saved>)) {
@@ -135,6 +140,9 @@ impl Session {
     }
 
     fn unsaved(&mut self, run: &mut Running, step: u64, error: &Error) {
+        // Whoever holds events back has kept them; that the disk fails is said in a moment.
+        let _ = self.sinks.release();
+        run.saving.trouble = Some(error.clone());
         let last = run.saving.saved.map_or("there is none yet".to_owned(), |step| format!("the last good one is of step {step}"));
         let pause = run.saving.pause.as_secs();
         self.warn(format!(

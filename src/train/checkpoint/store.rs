@@ -112,8 +112,11 @@ fn attempt(current: &Path, which: Which) -> Result<Found> {
         }
     }
     if passed_over.is_empty() {
-        return Err(Error::input(format!("`{}` holds no checkpoint", home(current).display()))
-            .hint("a run writes its first at its first interval (`checkpoint.every_epochs`, `checkpoint.every_steps`)"));
+        return Err(Error::input(format!(
+            "`{}` holds no checkpoint: there is no `checkpoint/state.json`",
+            home(current).display()
+        ))
+        .hint("a run writes its first checkpoint at its first interval (`checkpoint.every_epochs`, `checkpoint.every_steps`)"));
     }
     let error = Error::input(format!("`{}` holds no checkpoint that is whole", home(current).display()));
     let error = passed_over.into_iter().fold(error, Error::detail);

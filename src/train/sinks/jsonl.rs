@@ -9,19 +9,25 @@ use crate::error::Result;
 use crate::files::JsonlFile;
 use crate::train::events::{Event, Sink};
 
-/// An event with the time at which it was written, in UTC.
+/// An event as a line. Starts and ends say when they were, in UTC; all else is the same in every run of the same config, but for how long it took.
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
     event: &'a Event,
-    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
 }
 
 /// Writes events to a file, one JSON object a line. Floats that are not finite become `null`.
+///
+/// While a checkpoint is being written, the lines that follow it wait: its own line comes before theirs, wherever the disk was slow, and a run has
+/// the same lines in the same order however often it was stopped. What waits is of steps that a resume would train again.
 #[derive(Debug)]
 pub struct JsonLines {
     file: JsonlFile,
     every_steps: u64,
+    /// Lines that wait for a checkpoint.
+    held: Option<Vec<String>>,
 }
 
 impl JsonLines {
@@ -31,7 +37,7 @@ impl JsonLines {
     /// # Errors
     /// The file cannot be opened.
     pub fn append(path: impl Into<PathBuf>, every_steps: u64) -> Result<Self> {
-        Ok(Self { file: JsonlFile::append(path)?, every_steps: every_steps.max(1) })
+        Ok(Self { file: JsonlFile::append(path)?, every_steps: every_steps.max(1), held: None })
     }
 }
 
@@ -39,8 +45,29 @@ impl Sink for JsonLines {
     fn on(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step { step, loss, .. } if *step != 1 && step % self.every_steps != 0 && loss.is_finite() => Ok(()),
-            _ => self.file.push(&Line { event, time: crate::time::utc(SystemTime::now()) }),
+            _ => {
+                let dated = matches!(event, Event::Start { .. } | Event::End { .. });
+                let time = dated.then(|| crate::time::utc(SystemTime::now()));
+                let line = self.file.line(&Line { event, time })?;
+                match &mut self.held {
+                    Some(held) if !matches!(event, Event::Checkpoint { .. }) => {
+                        held.push(line);
+                        Ok(())
+                    }
+                    _ => self.file.push_line(&line).and(self.release()),
+                }
+            }
         }
+    }
+
+    fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    fn release(&mut self) -> Result<()> {
+        let held = self.held.take().unwrap_or_default();
+        // Each is kept by the file, whatever becomes of the others.
+        held.iter().map(|line| self.file.push_line(line)).fold(Ok(()), Result::and)
     }
 
     fn sync(&mut self) -> Result<()> {
