@@ -36,27 +36,59 @@ fn eval(dir: &Path, args: &[&str]) -> Command {
     unmix(dir, &[&["eval"], args, &["--run", "run"]].concat())
 }
 
-/// The loss stays finite, since a training forward normalises by the batch; the features do not.
+/// The loss stays finite, since a training forward normalises by the batch; the features do not, and in the end the weights are beyond all bounds:
+/// such a state is not saved.
 #[test]
-fn features_of_a_diverged_run_are_no_accuracy() {
+fn a_diverged_run_is_warned_of_and_not_saved() {
     let dir = tempfile::tempdir().unwrap();
-    let run = run(dir.path(), "run", &["optim.lr=1e5", "schedule.epochs=4", "eval.monitor.every_epochs=1"]);
+    let settings = ["optim.lr=1e5", "schedule.epochs=4", "eval.monitor.every_epochs=1", "checkpoint.every_epochs=null"];
+    let output = command(dir.path(), "run", &settings).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", common::binary::text(&output));
+    let run = dir.path().join("run");
     let said = warnings(&run);
     assert!(said.iter().any(|line| line.starts_with("features are not finite")), "{said:?}");
     assert!(said.iter().any(|line| line.starts_with("no kNN: the features of layer")), "{said:?}");
-    let summary = json(&run.join("summary.json"));
-    assert!(summary["knn"].is_null() && summary["loss_last"].is_number(), "{summary}");
     let last = events(&run, "monitor").pop().unwrap();
     assert!(["feature_std", "rankme", "alignment", "uniformity"].into_iter().all(|key| last[key].is_null()), "{last}");
-    for args in [&["knn"][..], &["flatness"], &["map"], &["linear", "--fast"], &["finetune"], &["features", "--features", "x.csv"]]
-    {
+    assert!(common::binary::text(&output).contains("the state was not saved"), "{}", common::binary::text(&output));
+    assert!(!run.join("checkpoint").exists() && !run.join("summary.json").exists());
+}
+
+/// Weights that are finite, each of them, and whose products are not.
+#[test]
+fn features_that_are_not_finite_are_no_accuracy() {
+    use burn::tensor::TensorData;
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path(), "run", &[]);
+    // As a program before manifests would have left it.
+    let checkpoint = run.join("checkpoint");
+    fs::remove_file(checkpoint.join("manifest.json")).unwrap();
+    let mut state = json(&checkpoint.join("state.json"));
+    state["format"] = 2.into();
+    fs::write(checkpoint.join("state.json"), state.to_string()).unwrap();
+    let tensors = checkpoint.join("tensors.safetensors");
+    let mut values = unmix::model::tensors::read_tensors(&tensors).unwrap();
+    for (_, data) in values.iter_mut().filter(|(name, _)| name.contains("conv")) {
+        let large: Vec<f32> = data.try_to_vec::<f32>().unwrap().into_iter().map(|value| 1e13 * value).collect();
+        *data = TensorData::new(large, data.shape().to_vec());
+    }
+    unmix::model::tensors::write_tensors(&tensors, &values).unwrap();
+    // Fine-tuning is a training of its own: it normalises by the batch.
+    for args in [&["knn"][..], &["flatness"], &["map"], &["linear", "--fast"], &["features", "--features", "x.csv"]] {
         refuse(&mut eval(dir.path(), args), "", "diverged");
     }
-    refuse(&mut unmix(dir.path(), &["export", "--run", "run", "--out", "x.safetensors"]), "cannot be used", "diverged");
-    assert!(!dir.path().join("x.csv").exists() && !dir.path().join("x.safetensors").exists());
+    assert!(!dir.path().join("x.csv").exists());
     let found = fs::read_dir(run.join("eval"))
         .map_or(0, |folder| folder.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "json")).count());
     assert_eq!(found, 0, "an evaluation left a record");
+    // A value that is not finite is refused where it is read.
+    let name = "query.bn1.weight";
+    let mut spoilt = values[name].try_to_vec::<f32>().unwrap();
+    spoilt[0] = f32::NAN;
+    values.insert(name.to_owned(), TensorData::new(spoilt, values[name].shape().to_vec()));
+    unmix::model::tensors::write_tensors(&tensors, &values).unwrap();
+    refuse(&mut unmix(dir.path(), &["export", "--run", "run", "--out", "x.safetensors"]), "cannot be used", "diverged");
+    assert!(!dir.path().join("x.safetensors").exists());
 }
 
 /// Pictures of one colour per class and number.

@@ -15,11 +15,11 @@ use crate::simd::widened;
 pub const SANE: f32 = 1e15;
 
 /// The first tensor that holds a value which is not finite or beyond `bound`, by name, and what it holds in words. A single number is a
-/// constant or a position rather than one of many weights, and need only be finite, as a running variance: training does not read it.
+/// constant or a position rather than one of many weights, and need only be finite, as do running statistics: training does not read them.
 pub fn first_bad(state: &StateDict, bound: f32) -> Option<(String, String)> {
     let bound_of = |name: &str, data: &TensorData| match data.num_elements() {
         1 => f32::MAX,
-        _ if name.ends_with("running_var") => f32::MAX,
+        _ if name.contains(".running_") => f32::MAX,
         _ => bound,
     };
     state.iter().find_map(|(name, data)| Some((name.clone(), bad_value(data, bound_of(name, data))?)))
