@@ -269,7 +269,7 @@ fn idx() {
     at(&path("labels-idx1"), &labels);
     fuzz(
         "idx images",
-        &[images.clone()],
+        std::slice::from_ref(&images),
         |bytes| SMALL + 8 * bytes.len(),
         |bytes| {
             at(&path("images-idx3"), bytes);

@@ -223,7 +223,7 @@ fn the_ending_of_a_file_is_its_format_or_refused() {
     for (file, values) in [("x.train.npy", 48 * 64), ("x.train-labels.npy", 48), ("x.test.npy", 20 * 64), ("x.test-labels.npy", 20)]
     {
         let bytes = fs::read(dir.path().join(file)).unwrap();
-        assert!(bytes.starts_with(b"\x93NUMPY") && (bytes.len() - 4 * values) % 64 == 0, "{file}: {} bytes", bytes.len());
+        assert!(bytes.starts_with(b"\x93NUMPY") && (bytes.len() - 4 * values).is_multiple_of(64), "{file}: {} bytes", bytes.len());
     }
 }
 

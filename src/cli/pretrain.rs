@@ -49,7 +49,7 @@ impl Pretrain {
 pub fn train(config: RunConfig, file: &Path, quiet: bool) -> Result<ExitCode> {
     let requests = super::signals::run_requests("this step")?;
     let (session, checkpoint) = match Session::open(config, file, vec![Box::new(Terminal::new(quiet))], requests)? {
-        Opening::Ready(session, checkpoint) => (session, checkpoint),
+        Opening::Ready(opened) => *opened,
         Opening::Complete { folder, summary } => {
             super::print(&format!("{} is complete at step {}; nothing was changed", folder.display(), summary.steps));
             super::print(&result(&summary, &folder));

@@ -28,8 +28,8 @@ const COMMIT: Option<&str> = option_env!("UNMIX_COMMIT");
 
 /// What opening a run comes to.
 pub enum Opening {
-    /// There is something to train.
-    Ready(Box<Session>, Option<Checkpoint>),
+    /// There is something to train, from a checkpoint if there is one.
+    Ready(Box<(Session, Option<Checkpoint>)>),
     /// The run was trained to its end before; nothing was changed.
     Complete {
         /// The run's folder.
@@ -108,7 +108,7 @@ impl Session {
             sinks.on(&Event::Warning { message })?;
         }
         let session = Self { config, device, train, test, dir, sinks, identity, requests, said: Said::default() };
-        Ok(Opening::Ready(Box::new(session), checkpoint))
+        Ok(Opening::Ready(Box::new((session, checkpoint))))
     }
 }
 

@@ -143,7 +143,7 @@ mod tests {
             let bytes = npy(&TensorData::new(vec![0.5f32, 1.0, 2.0, 3.0], shape.clone()));
             let length = u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
             let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-            assert!((10 + length) % 64 == 0 && header.ends_with('\n') && bytes.len() == 10 + length + 16);
+            assert!((10 + length).is_multiple_of(64) && header.ends_with('\n') && bytes.len() == 10 + length + 16);
             let tuple = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             assert!(header.contains(&format!("'shape': ({tuple}")), "{header}");
             assert_eq!(bytes[10 + length..][..4], 0.5f32.to_le_bytes());

@@ -1,8 +1,8 @@
 //! A checkpoint: a folder with `state.json` (where the run is), `tensors.safetensors` (everything it has learnt) and `manifest.json` (what both
 //! must be, to the byte).
 //!
-//! A run has several, its *generations*: the newest in `checkpoint/`, those that are kept besides in `checkpoints/step-N/`. [`store`] puts them
-//! there and takes them away, [`saver`] does so on a thread of its own, and [`Checkpoint::read`] finds the newest that is whole.
+//! A run has several, its *generations*: the newest in `checkpoint/`, those that are kept besides in `checkpoints/step-N/`. `store` puts them
+//! there and takes them away, `saver` does so on a thread of its own, and [`Checkpoint::read`] finds the newest that is whole.
 
 pub mod manifest;
 mod saver;

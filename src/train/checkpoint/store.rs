@@ -245,7 +245,7 @@ pub fn settle(current: &Path, resumed: &Path) -> Result<()> {
     for Generation { folder, .. } in found.iter().take_while(|generation| generation.folder != resumed) {
         let kept = kept(current);
         files::ensure_dir(&kept)?;
-        files::move_dir(folder, &unused(&kept, DAMAGED))?;
+        files::move_dir(folder, unused(&kept, DAMAGED))?;
     }
     Ok(())
 }
