@@ -163,7 +163,7 @@ fn a_run_without_a_checkpoint_starts_over() {
     refuse(&mut command(&[]), "already holds a run", "--resume auto");
     refuse(&mut command(&["--resume", "run"]), "no checkpoint", "first");
     let said = succeed(&mut command(&["--resume", "auto", "--set", "schedule.steps=3"]));
-    assert!(text(&said).contains("it starts over"), "{}", text(&said));
+    assert!(text(&said).contains("the run starts over"), "{}", text(&said));
     assert_eq!(events(&run, "step").len(), 3);
     assert_eq!(step_of(&run), 3);
 }

@@ -14,7 +14,7 @@ use crate::augment::ViewsConfig;
 use crate::colour::Normalization;
 use crate::data::{Broken, Item, Job, Loader, LoaderOptions, Source, Transform};
 use crate::device::Opened;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::kernel::{Ingest, KernelPath, Op, ingest};
 use crate::loss::unit_rows;
 use crate::model::Frozen;
@@ -193,7 +193,7 @@ const LISTED: usize = 5;
 
 /// What to tell of images that could not be read, if there are any.
 pub fn unreadable_warning(names: &[String]) -> Option<String> {
-    let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{}`", name.escape_debug())).collect();
+    let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{}`", shown(name))).collect();
     let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
     let count = if names.len() == 1 {
         "1 image could not be read and is".to_owned()

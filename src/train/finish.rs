@@ -1,5 +1,6 @@
 //! The end of a run: its last event, its summary, and the kNN results that both quote.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::events::{Event, Outcome as EndKind, Sink};
@@ -42,7 +43,8 @@ impl Session {
             knn => knn?,
         };
         self.end(run.place(), EndKind::Finished);
-        let summary = Summary { knn, ..self.counters(run, EndKind::Finished) };
+        let broken_images = self.broken_images(run, knn.as_ref().map_or(&[], |knn| &knn.trained.unreadable));
+        let summary = Summary { knn, broken_images, ..self.counters(run, EndKind::Finished) };
         self.sinks.sync()?;
         self.write_summary(&summary)?;
         Ok(Ended::Finished(Box::new(summary)))
@@ -67,10 +69,16 @@ impl Session {
             images_per_s: totals.images_per_s(),
             data_wait: totals.data_wait(),
             loss_last: run.last_loss,
-            broken_images: run.state.broken_images.len() as u64,
+            broken_images: self.broken_images(run, &[]),
             peak_rss_mib: peak_rss_mib(),
             knn: None,
         }
+    }
+
+    /// Images of both splits that could not be read, each counted once: those that training met, and those that the evaluation left out.
+    fn broken_images(&self, run: &Running, unreadable: &[String]) -> u64 {
+        let met = run.state.broken_images.iter().map(|&index| self.train.name(index as usize));
+        met.chain(unreadable.iter().cloned()).collect::<BTreeSet<String>>().len() as u64
     }
 
     /// The trained encoder beside the untrained one, if both can be measured.

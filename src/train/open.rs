@@ -79,7 +79,7 @@ impl Session {
                 let (dir, lost) = RunDir::start_over(path)?;
                 if lost > 0 {
                     messages.push(format!(
-                        "an earlier start trained {lost} steps and was ended before its first checkpoint: it starts over"
+                        "an earlier start was ended at step {lost}, before its first checkpoint: the run starts over"
                     ));
                 }
                 (dir, None, true)

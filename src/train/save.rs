@@ -47,7 +47,9 @@ impl Session {
     pub(super) fn checkpoint_due(&self, run: &Running, length: Length) -> bool {
         let (every, step) = (&self.config.checkpoint, run.state.step);
         let epoch = step / length.per_epoch;
-        let best = every.keep.best && run.state.best.is_some_and(|best| best.step == Some(step));
+        // Who asks for no checkpoint on the way gets none.
+        let periodic = every.every_steps.is_some() || every.every_epochs.is_some();
+        let best = periodic && every.keep.best && run.state.best.is_some_and(|best| best.step == Some(step));
         best || every.every_steps.is_some_and(|n| step.is_multiple_of(n))
             || every.every_epochs.is_some_and(|n| step.is_multiple_of(length.per_epoch) && epoch.is_multiple_of(n))
     }

@@ -92,7 +92,7 @@ pub struct Summary {
     /// Loss of the last step; `null` if it is not known.
     #[serde(deserialize_with = "crate::json::number")]
     pub loss_last: f64,
-    /// Images that could not be read, each counted once; others took their places.
+    /// Images of both splits that could not be read, each counted once: others took their places in training, evaluations left them out.
     pub broken_images: u64,
     /// Largest resident set of the process, in MiB, if the system tells.
     pub peak_rss_mib: Option<f64>,
