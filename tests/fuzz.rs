@@ -3,11 +3,14 @@
 //! `UNMIX_FUZZ_CASES` (default 1,000) is the number of inputs of each target, `UNMIX_FUZZ_SEED` (default 0) draws others. A failure prints seed and number of
 //! its input, and leaves the input in the folder for temporary files. A target is one test: its seeds, small valid inputs, and what reads them.
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use common::setting;
 use image::{DynamicImage, ImageFormat};
 use unmix::data::cifar::{Cifar, CifarConfig, CifarKind};
 use unmix::data::idx::{Idx, IdxConfig};
@@ -60,10 +63,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, must be a number")))
-}
 
 /// One input of a target: a seed with a few changes, or a splice of two seeds.
 fn mutated(draw: &mut Stream, seeds: &[Vec<u8>]) -> Vec<u8> {
@@ -118,7 +117,7 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], allowed: impl Fn(&[u8]) -> usize, mut r
     for (number, seed) in seeds.iter().enumerate() {
         assert!(read(seed), "{target}: seed {number} is not read");
     }
-    let (cases, seed) = (setting("UNMIX_FUZZ_CASES", 1_000), setting("UNMIX_FUZZ_SEED", 0));
+    let (cases, seed) = (setting::<u64>("UNMIX_FUZZ_CASES", 1_000), setting::<u64>("UNMIX_FUZZ_SEED", 0));
     let (mut accepted, mut most) = (0, 0);
     for number in 0..cases {
         let bytes = mutated(&mut Stream::named(seed, Purpose::Probe, &format!("{target} {number}")), seeds);

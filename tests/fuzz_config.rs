@@ -1,8 +1,11 @@
 //! Configs, `--set` arguments and mixture plans out of damaged and made-up text: an answer or an error, never a panic, and in little memory.
 //! `UNMIX_FUZZ_CASES` is the number of cases of each target, `UNMIX_FUZZ_SEED` where the draws begin.
 
+mod common;
+
 use std::time::Instant;
 
+use common::setting;
 use serde_json::{Value, json};
 use unmix::config::{RunConfig, layer, saved, schema};
 use unmix::device;
@@ -12,11 +15,7 @@ use unmix::train::summary::peak_rss_mib;
 
 /// Cases of each target: a second or two where nothing is asked for.
 fn cases() -> u64 {
-    number("UNMIX_FUZZ_CASES", 400)
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
+    setting("UNMIX_FUZZ_CASES", 400)
 }
 
 /// What one case draws.
@@ -24,7 +23,7 @@ struct Draw(Stream);
 
 impl Draw {
     fn of(target: &str, case: u64) -> Self {
-        Self(Stream::named(number("UNMIX_FUZZ_SEED", 1), Purpose::Probe, &format!("fuzz/{target}/{case}")))
+        Self(Stream::named(setting("UNMIX_FUZZ_SEED", 1), Purpose::Probe, &format!("fuzz/{target}/{case}")))
     }
 
     fn below(&mut self, end: usize) -> usize {

@@ -3,11 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use common::Tensors;
-use common::binary::{events, json, pretrain, refuse, same_tensors, succeed, text, unmix};
+use common::binary::{events, json, pretrain, refuse, same_tensors, succeed, text, unmix, wait_for};
 
 /// One whole smoke run and everything it leaves behind.
 #[test]
@@ -108,15 +107,6 @@ fn a_stopped_run_goes_on_exactly() {
     same_tensors(&dir.path().join("whole"), &run);
     let losses = |run: &Path| events(run, "step").iter().map(|s| (s["step"].as_u64(), s["loss"].as_f64())).collect::<Vec<_>>();
     assert_eq!(losses(&dir.path().join("whole")), losses(&run));
-}
-
-fn wait_for(child: &mut Child, ready: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
-        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get going");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The bank, the constant of NCE and the images of the queue are part of the state: a run in two halves ends with the bits of a whole one.

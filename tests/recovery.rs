@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::binary::{events, json, pretrain, refuse, same_tensors, succeed, text, unmix};
+use common::binary::{events, json, pretrain, refuse, same_tensors, succeed, text, unmix, wait_for};
 
 /// Settings of a run of a few steps that measures nothing.
 const SHORT: [&str; 7] = ["--quiet", "--set", "eval.enabled=false", "--set", "log.every_steps=1", "--set", "log.preview=0"];
@@ -84,15 +84,6 @@ fn start(mut command: Command, run: &Path, steps: usize) -> Run {
 fn lines(run: &Path, event: &str) -> usize {
     let wanted = format!("{{\"event\":\"{event}\"");
     fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default().lines().filter(|line| line.starts_with(&wanted)).count()
-}
-
-fn wait_for(child: &mut Child, ready: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
-        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get going");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[cfg(unix)]

@@ -1,7 +1,8 @@
 //! Running the real binary in a fresh directory.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 use super::Tensors;
 
@@ -74,5 +75,15 @@ pub fn same_tensors(a: &Path, b: &Path) {
     for (name, (shape, values)) in &a {
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!((shape, bits(values)), (&b[name].0, bits(&b[name].1)), "{name}");
+    }
+}
+
+/// Waits for something that a running command does.
+pub fn wait_for(child: &mut Child, ready: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
+        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get going");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

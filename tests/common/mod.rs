@@ -3,11 +3,23 @@
 
 pub mod binary;
 
+use std::env::{self, VarError};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use unmix::check;
 pub use unmix::check::common::{Tensors, asserting_path, paths, values};
 use unmix::device::{self, Opened};
+
+/// What an environment variable asks of a test, or the default where it is not set. Whoever sets it must not get a test of something else: a
+/// value that cannot be read fails.
+pub fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match env::var(name) {
+        Err(VarError::NotPresent) => default,
+        Err(error) => panic!("{name}: {error}"),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is no {}", std::any::type_name::<T>())),
+    }
+}
 
 /// The devices to test, from `UNMIX_TEST_DEVICES` (comma-separated names of `--device`), by default the CPU. A device that is named
 /// and cannot be opened fails the test: whoever asked for it must not get a pass without it.
