@@ -55,7 +55,7 @@ impl Session {
             refuse_grey(train.as_ref())?;
         }
         let identity = Identity::of(&config, train.as_ref())?;
-        let place = Place::of(&config, file)?;
+        let place = Place::of(&config)?;
         let resumed = match &place {
             Place::Resume(path) => {
                 let dir = RunDir::reopen(path)?;
@@ -67,7 +67,7 @@ impl Session {
                 found.checkpoint.state.identity = Some(identity.clone());
                 Some((dir, found))
             }
-            Place::New(_) | Place::StartOver(_) => None,
+            Place::New(_) | Place::Unnamed | Place::StartOver(_) => None,
         };
         let device = device::open(&config.device)?.with_kernels(&config.kernels)?;
         config.check_memory(train.len(), &device.info)?;
@@ -85,6 +85,7 @@ impl Session {
                 (dir, None, true)
             }
             (Place::New(path), _) => (RunDir::create(path)?, None, true),
+            (Place::Unnamed, _) => (RunDir::create_numbered(&RunDir::default_path(file, SystemTime::now()))?, None, true),
             (Place::Resume(_), None) => unreachable!("a run that is resumed was opened above"),
             (Place::Resume(_), Some((dir, found))) => {
                 messages.extend(found.passed_over.iter().map(|what| format!("a damaged checkpoint was passed over: {what}")));
@@ -115,15 +116,17 @@ impl Session {
 /// Where the run goes.
 enum Place {
     New(PathBuf),
+    /// A folder that is named by the config and the time.
+    Unnamed,
     /// A folder in which an earlier start came to nothing.
     StartOver(PathBuf),
     Resume(PathBuf),
 }
 
 impl Place {
-    fn of(config: &RunConfig, file: &Path) -> Result<Self> {
+    fn of(config: &RunConfig) -> Result<Self> {
         match config.resume.as_str() {
-            "never" => Ok(Self::New(config.out.clone().unwrap_or_else(|| RunDir::default_path(file, SystemTime::now())))),
+            "never" => Ok(config.out.clone().map_or(Self::Unnamed, Self::New)),
             "auto" => {
                 let path = config.out.clone().ok_or_else(|| {
                     Error::input("`resume` is auto, but there is no run folder to look into").hint("name it with --out DIR")

@@ -112,12 +112,31 @@ impl RunDir {
         Ok(true)
     }
 
-    /// `runs/<config stem>-<yyyymmdd-hhmmss>`, in UTC, with `-2` and so on where a run of the same second has taken the name.
+    /// `runs/<config stem>-<yyyymmdd-hhmmss>`, in UTC.
     pub fn default_path(config: impl AsRef<Path>, now: SystemTime) -> PathBuf {
         let stem = config.as_ref().file_stem().unwrap_or("run".as_ref()).to_string_lossy();
-        let name = format!("{stem}-{}", crate::time::stamp(now));
-        let numbered = (1..).map(|n: u32| if n == 1 { name.clone() } else { format!("{name}-{n}") });
-        numbered.map(|name| Path::new("runs").join(name)).find(|path| !path.exists()).expect("there are enough numbers")
+        Path::new("runs").join(format!("{stem}-{}", crate::time::stamp(now)))
+    }
+
+    /// A new folder of this name, or with `-2` and so on where the name is taken. Making the folder is what takes the name: of two processes that
+    /// start in the same second each gets its own.
+    ///
+    /// # Errors
+    /// No folder can be made there, or nothing can be written into it.
+    pub fn create_numbered(first: &Path) -> Result<Self> {
+        let failed = |path: &Path, error: &io::Error| Error::io("create the run folder", path, error);
+        if let Some(parent) = first.parent() {
+            fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
+        }
+        for n in 1_u64.. {
+            let path = if n == 1 { first.to_owned() } else { PathBuf::from(format!("{}-{n}", first.display())) };
+            match fs::create_dir(&path) {
+                Ok(()) => return Self::create(path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(&path, &error)),
+            }
+        }
+        unreachable!("there are more numbers than folders")
     }
 
     /// The folder itself.
@@ -353,6 +372,25 @@ mod tests {
         let error = run.truncate_metrics(9).unwrap_err();
         assert!(error.message().contains("damaged at line 2"), "{error}");
         assert_eq!(fs::read_to_string(run.metrics()).unwrap(), text);
+    }
+
+    /// All at once: each thread takes a name of its own.
+    #[test]
+    fn a_name_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = dir.path().join("runs/a");
+        let start = std::sync::Barrier::new(8);
+        let take = || {
+            start.wait();
+            RunDir::create_numbered(&first).unwrap()
+        };
+        let runs: Vec<RunDir> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut names: Vec<String> = runs.iter().map(|run| run.path().file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "a-2", "a-3", "a-4", "a-5", "a-6", "a-7", "a-8"]);
     }
 
     #[test]
