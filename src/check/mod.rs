@@ -9,6 +9,7 @@ mod first_losses;
 mod golden;
 mod gradients;
 mod kernels;
+mod net;
 mod production;
 mod scores;
 mod suites;

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Body, Suite, first_losses, golden, gradients, kernels, production, scores, upload};
+use super::{Body, Suite, Tally, common, first_losses, golden, gradients, kernels, net, production, scores, upload};
+use crate::device::Opened;
+use crate::kernel::choice::paths;
+use crate::kernel::{KernelsConfig, Op};
 
 /// What a suite belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -14,6 +17,8 @@ pub enum Group {
     Kernels,
     /// Features against rows of a bank on every kernel path, against plain loops.
     Scores,
+    /// Blocks of the nets on every path, against plain loops and central differences.
+    Net,
     /// Losses and their gradients, against plain loops in f64 and central differences.
     Gradients,
     /// Steps of training, beside the CPU's.
@@ -22,7 +27,7 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order in which they run.
-    pub const ALL: [Self; 5] = [Self::Golden, Self::Kernels, Self::Scores, Self::Gradients, Self::Training];
+    pub const ALL: [Self; 6] = [Self::Golden, Self::Kernels, Self::Scores, Self::Net, Self::Gradients, Self::Training];
 
     /// The name that is printed and asked for.
     pub fn name(self) -> &'static str {
@@ -30,6 +35,7 @@ impl Group {
             Self::Golden => "golden",
             Self::Kernels => "kernels",
             Self::Scores => "scores",
+            Self::Net => "net",
             Self::Gradients => "gradients",
             Self::Training => "training",
         }
@@ -53,6 +59,15 @@ const fn on_device(
     Suite { name, group, about, body: Body::Device(body) }
 }
 
+/// The same golden numbers on every path of the nets' blocks, which alone runs.
+fn on_net_paths(opened: &Opened, tally: &mut Tally, body: impl Fn(&Opened, &mut Tally)) {
+    for path in paths(Op::Net, &opened.info.compiler) {
+        let config = KernelsConfig::default().with(Op::Net, path);
+        let opened = opened.clone().with_kernels(&config).expect("the path is one of the device's");
+        common::asserting_path(Op::Net, path, || body(&opened, tally));
+    }
+}
+
 /// All suites, in the order in which they run: the golden numbers first, since they say most in the least time.
 pub const SUITES: &[Suite] = &[
     golden("bbox", "the box rule with golden numbers (host)", |dir, _, tally| golden::bbox::check(dir, tally)),
@@ -65,16 +80,16 @@ pub const SUITES: &[Suite] = &[
     }),
     golden("losses", "every loss and its gradients with PyTorch", golden::losses::check),
     golden("encoder", "activations, gradients and statistics of ResNets with PyTorch", |dir, opened, tally| {
-        golden::encoder::check(dir, &opened.device, tally);
+        on_net_paths(opened, tally, |opened, tally| golden::encoder::check(dir, opened, tally));
     }),
     golden("trace", "steps of training with PyTorch, every intermediate result", |dir, opened, tally| {
-        golden::trace::check(dir, "trace", opened, tally);
+        on_net_paths(opened, tally, |opened, tally| golden::trace::check(dir, "trace", opened, tally));
     }),
     golden("trace_production", "steps of MoCo with the settings a run has with PyTorch", |dir, opened, tally| {
-        golden::trace::check(dir, "trace_production", opened, tally);
+        on_net_paths(opened, tally, |opened, tally| golden::trace::check(dir, "trace_production", opened, tally));
     }),
     golden("trace_bank", "steps of InsDis and CMC with PyTorch", |dir, opened, tally| {
-        golden::trace::check(dir, "trace_bank", opened, tally);
+        on_net_paths(opened, tally, |opened, tally| golden::trace::check(dir, "trace_bank", opened, tally));
     }),
     golden("optim", "rules of optimizers and exact accumulation with PyTorch", |dir, opened, tally| {
         golden::optim::check(dir, &opened.device, tally);
@@ -155,6 +170,24 @@ pub const SUITES: &[Suite] = &[
         "bank_untracked",
         "scores of features that nobody trains with plain loops",
         scores::untracked_features_have_no_backward_pass,
+    ),
+    on_device(
+        Group::Net,
+        "blocks",
+        "blocks of all forms in training and evaluation, on every path, with f64 loops",
+        net::blocks_are_what_their_definition_says,
+    ),
+    on_device(
+        Group::Net,
+        "block_gradients",
+        "the gradients of blocks of all forms, on every path, with central differences",
+        net::blocks_have_the_gradients_of_their_definition,
+    ),
+    on_device(
+        Group::Net,
+        "block_shapes",
+        "blocks of the shapes of a run on every path with those of plain tensor operations",
+        net::blocks_of_the_shapes_of_a_run,
     ),
     gradient("info_nce", gradients::info_nce_has_the_gradient_of_its_definition),
     gradient("mixture_terms", gradients::mixture_terms_have_the_gradient_of_their_definition),

@@ -9,13 +9,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::KernelPath;
+use super::net::simd::Simd;
+use super::net::{Ways, Winograd};
 use super::registry::{OPS, Op, Spec, chosen};
 use crate::error::{Error, Result};
 
 /// `kernels`: the implementations of our own operations, by the operation's name: a path, or `auto` for the fastest that runs on the
 /// device. A path that cannot run on the device is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KernelsConfig([Option<KernelPath>; OPS.len()]);
+pub struct KernelsConfig {
+    paths: [Option<KernelPath>; OPS.len()],
+    /// The algorithm of 3x3 convolutions on the path `flex` of `net`.
+    pub winograd: Winograd,
+}
+
+/// The key of [`KernelsConfig::winograd`].
+const WINOGRAD: &str = "winograd";
 
 /// How a config writes that it asks for no path by name.
 const AUTO: &str = "auto";
@@ -23,20 +32,21 @@ const AUTO: &str = "auto";
 impl KernelsConfig {
     /// The path that is asked for, `None` for the fastest.
     pub fn of(&self, op: Op) -> Option<KernelPath> {
-        self.0[op as usize]
+        self.paths[op as usize]
     }
 
     /// The same config with a path asked for.
     #[must_use]
     pub fn with(mut self, op: Op, path: KernelPath) -> Self {
-        self.0[op as usize] = Some(path);
+        self.paths[op as usize] = Some(path);
         self
     }
 }
 
 impl Serialize for KernelsConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(chosen().map(|spec| (spec.name, self.of(spec.op).map_or(AUTO, KernelPath::name))))
+        let paths = chosen().map(|spec| (spec.name, self.of(spec.op).map_or(AUTO, KernelPath::name)));
+        serializer.collect_map(paths.chain([(WINOGRAD, self.winograd.name())]))
     }
 }
 
@@ -44,6 +54,10 @@ impl<'de> Deserialize<'de> for KernelsConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut config = Self::default();
         for (key, name) in BTreeMap::<String, String>::deserialize(deserializer)? {
+            if key == WINOGRAD {
+                config.winograd = Winograd::named(&name).ok_or_else(|| D::Error::custom(format!("unknown algorithm `{name}`")))?;
+                continue;
+            }
             let spec = chosen().find(|spec| spec.name == key).ok_or_else(|| D::Error::custom(format!("unknown key `{key}`")))?;
             if name != AUTO {
                 let path = KernelPath::named(&name).ok_or_else(|| D::Error::custom(format!("unknown kernel path `{name}`")))?;
@@ -60,7 +74,7 @@ impl JsonSchema for KernelsConfig {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let properties: Map<String, Value> = chosen()
+        let mut properties: Map<String, Value> = chosen()
             .map(|spec| {
                 let mut value = generator.subschema_for::<Wanted>();
                 value.insert("description".to_owned(), spec.about.into());
@@ -68,6 +82,9 @@ impl JsonSchema for KernelsConfig {
                 (spec.name.to_owned(), value.to_value())
             })
             .collect();
+        let mut winograd = generator.subschema_for::<Winograd>();
+        winograd.insert("default".to_owned(), Winograd::default().name().into());
+        properties.insert(WINOGRAD.to_owned(), winograd.to_value());
         json_schema!({
             "description": "`kernels`: the implementations of our own operations. A path that cannot run on the device is an error.",
             "type": "object",
@@ -107,7 +124,10 @@ pub struct Choice {
 
 /// The choices of a device, one per operation that chooses, in the order of the table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Kernels(Vec<Choice>);
+pub struct Kernels {
+    choices: Vec<Choice>,
+    winograd: Winograd,
+}
 
 impl Kernels {
     /// The paths for a device, known by the compiler of its kernels.
@@ -115,7 +135,8 @@ impl Kernels {
     /// # Errors
     /// A path asked for by name that cannot run there.
     pub fn choose(config: &KernelsConfig, compiler: &str) -> Result<Self> {
-        chosen().map(|spec| choose(spec, config.of(spec.op), compiler)).collect::<Result<_>>().map(Self)
+        let choices = chosen().map(|spec| choose(spec, config.of(spec.op), compiler)).collect::<Result<_>>()?;
+        Ok(Self { choices, winograd: config.winograd })
     }
 
     /// The path of an operation.
@@ -123,20 +144,25 @@ impl Kernels {
     /// # Panics
     /// [`Op::IngestMix`], which has no choice of its own.
     pub fn path(&self, op: Op) -> KernelPath {
-        let choice = self.0.iter().find(|choice| choice.op == op);
+        let choice = self.choices.iter().find(|choice| choice.op == op);
         choice.unwrap_or_else(|| panic!("no path is chosen for `{}`", op.name())).path
     }
 
     /// All choices.
     pub fn all(&self) -> &[Choice] {
-        &self.0
+        &self.choices
+    }
+
+    /// How the blocks of the nets are computed.
+    pub fn ways(&self) -> Ways {
+        Ways { path: self.path(Op::Net), winograd: self.winograd, simd: Simd::best() }
     }
 }
 
 /// An object of choices by the operation's name.
 impl Serialize for Kernels {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|choice| (choice.op.name(), choice)))
+        serializer.collect_map(self.choices.iter().map(|choice| (choice.op.name(), choice)))
     }
 }
 
@@ -187,7 +213,8 @@ fn choose(spec: &Spec, wanted: Option<KernelPath>, compiler: &str) -> Result<Cho
 fn fastest(spec: &Spec, compiler: &str) -> Choice {
     let found = spec.paths.iter().find(|(path, _)| available(*path, compiler).is_ok());
     let &(path, why) = found.expect("tensor operations run everywhere");
-    Choice { op: spec.op, path, reason: why.replace("{compiler}", compiler) + " (docs/numbers.md)" }
+    let why = why.replace("{compiler}", compiler).replace("{simd}", Simd::best().name());
+    Choice { op: spec.op, path, reason: why + " (docs/numbers.md)" }
 }
 
 #[cfg(test)]
@@ -231,12 +258,15 @@ mod tests {
 
     #[test]
     fn a_config_comes_back_as_it_was_saved() {
-        let written = json!({ "mix": "tensor", "ingest": "auto", "scores": "cube" });
+        let written =
+            json!({ "mix": "tensor", "ingest": "auto", "scores": "cube", "net": "auto", "update": "auto", "winograd": "f2" });
         let config: KernelsConfig = serde_json::from_value(written.clone()).unwrap();
-        assert_eq!(config, KernelsConfig::default().with(Op::Mix, KernelPath::Tensor).with(Op::Bank, KernelPath::Cube));
+        let mut want = KernelsConfig::default().with(Op::Mix, KernelPath::Tensor).with(Op::Bank, KernelPath::Cube);
+        want.winograd = Winograd::F2;
+        assert_eq!(config, want);
         assert_eq!(serde_json::to_value(config).unwrap(), written);
         assert_eq!(serde_json::from_value::<KernelsConfig>(json!({})).unwrap(), KernelsConfig::default());
-        for wrong in [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" })] {
+        for wrong in [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" }), json!({ "winograd": "f3" })] {
             assert!(serde_json::from_value::<KernelsConfig>(wrong.clone()).is_err(), "{wrong}");
         }
     }
@@ -245,7 +275,7 @@ mod tests {
     fn choices_are_stored_by_the_name_of_their_operation() {
         let stored = serde_json::to_value(Kernels::choose(&KernelsConfig::default(), CPU_COMPILER).unwrap()).unwrap();
         let keys: Vec<&String> = stored.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["mix", "ingest", "scores"]);
+        assert_eq!(keys, ["mix", "ingest", "scores", "net", "update"]);
         assert_eq!(stored["scores"]["op"], "scores");
         assert_eq!(stored["scores"]["path"], "flex");
     }

@@ -71,9 +71,8 @@ pub struct Cmc {
 impl Cmc {
     /// Fresh weights and banks.
     pub fn init(config: BankConfig, setup: &Setup) -> Self {
-        let net = |channels, role| setup.model.init(channels, setup.seed, role, setup.device);
         let bank = |name| Bank::init(setup.images, setup.model.head.dim, setup.seed, name, setup.device);
-        let nets = Pair { l: net(1, "l"), ab: net(2, "ab") };
+        let nets = Pair { l: setup.net(1, "l"), ab: setup.net(2, "ab") };
         Self::new(config, nets, [bank("bank_l"), bank("bank_ab")], setup.scores)
     }
 

@@ -118,7 +118,7 @@ pub struct InsDis {
 impl InsDis {
     /// Fresh weights and bank.
     pub fn init(config: BankConfig, setup: &Setup) -> Self {
-        let encoder = setup.model.init(3, setup.seed, "query", setup.device);
+        let encoder = setup.net(3, "query");
         let bank = Bank::init(setup.images, setup.model.head.dim, setup.seed, "bank", setup.device);
         Self::new(config, encoder, bank, setup.scores)
     }

@@ -10,6 +10,7 @@ use super::{
     saved,
 };
 use crate::error::Result;
+use crate::kernel::{KernelPath, update};
 use crate::loss::unmix::mixture_terms;
 use crate::loss::{Criterion, LossName, NceZ};
 use crate::memory::Queue;
@@ -145,21 +146,24 @@ pub struct Moco {
     /// The constant of NCE.
     z: Option<Tensor<1>>,
     shuffles: bool,
+    /// The kernel of the moving average.
+    update: KernelPath,
 }
 
 impl Moco {
     /// Fresh weights; the key encoder starts as a copy of the query's.
     pub fn init(config: MocoConfig, setup: &Setup) -> Self {
-        let encoder = setup.model.init(3, setup.seed, "query", setup.device);
+        let encoder = setup.net(3, "query");
         let queue = Queue::init(config.memory.size, setup.model.head.dim, config.memory.init, setup.seed, setup.device);
-        Self::new(config, encoder, queue, setup.model.bn_splits, setup.images)
+        Self { update: setup.update, ..Self::new(config, encoder, queue, setup.model.bn_splits, setup.images) }
     }
 
     /// From a given encoder (both copies start equal) and queue, for a dataset of `images`, which NCE asks for.
     pub fn new(config: MocoConfig, encoder: Encoder, queue: Queue, bn_splits: usize, images: usize) -> Self {
         let key = state::without_graph(encoder.clone());
         let shuffles = config.shuffle_bn && bn_splits > 1;
-        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles }
+        let update = update::fastest(&queue.rows().device());
+        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles, update }
     }
 
     /// The queue as it is now.
@@ -286,7 +290,7 @@ impl Method for Moco {
         let order = [Some("q"), mixture, Some("q2"), again];
         order.into_iter().flatten().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats));
         ["k", "k1"].into_iter().filter_map(|name| done.seen(name)).for_each(|stats| self.key.absorb(stats));
-        self.key = ema::update(self.key.clone(), &self.query, self.config.key_momentum);
+        self.key = ema::update(self.key.clone(), &self.query, self.config.key_momentum, self.update);
         // One enqueue per step; in symmetric mode the keys of view 1 come first.
         let keys: Vec<_> = self.targets().iter().rev().map(|target| done.rows.get(target.name)).collect();
         let images = done.facts.images.repeat(keys.len());

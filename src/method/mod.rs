@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Opened;
 use crate::error::Result;
+use crate::kernel::net::Ways;
 use crate::kernel::{KernelPath, Op};
 use crate::loss::LossName;
-use crate::model::{Frozen, ModelConfig, Pass, StateDict, Trained, state};
+use crate::model::{Encoder, Frozen, ModelConfig, Pass, StateDict, Trained, state};
 
 pub use cmc::Cmc;
 pub use insdis::{BankConfig, InsDis};
@@ -105,12 +106,32 @@ pub struct Setup<'a> {
     pub device: &'a Device,
     /// The kernel that compares features with a memory bank.
     pub scores: KernelPath,
+    /// How the nets' blocks are computed.
+    pub ways: Ways,
+    /// The kernel that moves parameters.
+    pub update: KernelPath,
 }
 
 impl<'a> Setup<'a> {
     /// For `images` images on an open device.
     pub fn new(opened: &'a Opened, model: &'a ModelConfig, images: usize, seed: u64) -> Self {
-        Self { model, images, seed, device: &opened.device, scores: opened.info.kernels.path(Op::Bank) }
+        let kernels = &opened.info.kernels;
+        Self {
+            model,
+            images,
+            seed,
+            device: &opened.device,
+            scores: kernels.path(Op::Bank),
+            ways: kernels.ways(),
+            update: kernels.path(Op::Update),
+        }
+    }
+
+    /// The net of a role with its initial weights, for `channels` input channels.
+    pub fn net(&self, channels: usize, role: &str) -> Encoder {
+        let mut net = self.model.init(channels, self.seed, role, self.device);
+        net.backbone.compute_by(self.ways);
+        net
     }
 }
 
@@ -190,7 +211,7 @@ impl MethodConfig {
             let (name, channels) = (net.name, net.channels.clone());
             let own = |key: &str| key.strip_prefix(name)?.strip_prefix('.').map(str::to_owned);
             let values = state.iter().filter_map(|(key, data)| Some((own(key)?, data.clone()))).collect();
-            let fresh = setup.model.init(channels.len(), setup.seed, name, setup.device);
+            let fresh = setup.net(channels.len(), name);
             Ok((name, channels, state::load(fresh, &values)?))
         };
         Ok(Frozen { parts: self.demands().nets.iter().filter(|net| net.trained).map(load).collect::<Result<_>>()? })

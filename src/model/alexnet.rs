@@ -2,14 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
+use super::block::{self, Beside};
 use super::layer::Layers;
 use super::layers::{Conv, Linear};
 use super::norm::{BatchNorm, Pass};
-use super::pooling::{Pool, Window};
+use super::pooling::{self, Pool};
+use crate::kernel::net::{Ways, Window, max_pool};
 
 /// Channels out, kernel, stride, padding, and whether a 3x3 stride 2 max pool follows.
 pub(super) const CONVS: [(usize, usize, usize, usize, bool); 5] =
@@ -48,6 +48,9 @@ impl AlexNetConfig {
 pub struct AlexNetHalf {
     convs: Vec<(Conv, BatchNorm)>,
     hidden: Vec<(Linear, BatchNorm)>,
+    /// How its blocks are computed.
+    #[module(skip)]
+    pub ways: Ways,
 }
 
 impl AlexNetHalf {
@@ -64,12 +67,12 @@ impl AlexNetHalf {
             .collect();
         let hidden =
             [flat(), HIDDEN].map(|width| (Linear::new(width, HIDDEN, true, device), BatchNorm::new(HIDDEN, splits, device))).into();
-        Self { convs, hidden }
+        Self { convs, hidden, ways: Ways::on(device) }
     }
 
     /// 1-5 the convolutions, 6 the first hidden layer, 7 the features, which are the second, 8 the embedding.
     pub fn layers() -> Layers {
-        let pooled = PROBED.map(|side| Some(Pool { side, window: Window::Max }));
+        let pooled = PROBED.map(|side| Some(Pool { side, window: pooling::Window::Max }));
         Layers::new(pooled.into_iter().chain([None]), 2)
     }
 
@@ -92,9 +95,9 @@ impl AlexNetHalf {
     pub fn forward(&self, mut x: Tensor<4>, pass: &mut Pass) -> (Vec<Tensor<4>>, Vec<Tensor<2>>) {
         let mut maps = Vec::new();
         for ((conv, bn), (.., pool)) in self.convs.iter().zip(CONVS) {
-            x = relu(bn.forward(conv.forward(x), pass));
+            x = block::forward(x, &[(conv, bn)], Beside::Nothing, pass, self.ways);
             if pool {
-                x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]));
+                x = max_pool(x, Window { side: 3, stride: 2, padding: 0 }, self.ways);
             }
             maps.push(x.clone());
         }
@@ -109,7 +112,7 @@ impl AlexNetHalf {
 
     /// All norms in the order in which a forward meets them.
     pub fn norms(&mut self) -> Vec<&mut BatchNorm> {
-        let Self { convs, hidden } = self;
+        let Self { convs, hidden, .. } = self;
         convs.iter_mut().map(|(_, bn)| bn).chain(hidden.iter_mut().map(|(_, bn)| bn)).collect()
     }
 }

@@ -3,11 +3,13 @@
 use burn::module::Module;
 
 use super::state::{AnyTensor, is_buffer, map_values};
+use crate::kernel::KernelPath;
+use crate::kernel::update::average;
 use std::collections::HashMap;
 
 /// `key <- momentum * key + (1 - momentum) * query`, parameters only: the running statistics of the key encoder are its own
 /// (MoCo, section 3.2 of arXiv 1911.05722; its code and both versions of 2003.05438 leave the buffers alone).
-pub fn update<M: Module>(key: M, query: &M, momentum: f64) -> M {
+pub fn update<M: Module>(key: M, query: &M, momentum: f64, path: KernelPath) -> M {
     let mut source = HashMap::new();
     // A clone shares the values; mapping with the identity only reads them.
     let _ = map_values(query.clone(), &mut |parameter, value| {
@@ -18,6 +20,6 @@ pub fn update<M: Module>(key: M, query: &M, momentum: f64) -> M {
         if is_buffer(parameter.name) {
             return old;
         }
-        AnyTensor(old.0.mul_scalar(momentum) + source[parameter.name].0.clone().mul_scalar(1.0 - momentum))
+        AnyTensor(average(old.0, source[parameter.name].0.clone(), momentum, path))
     })
 }

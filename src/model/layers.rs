@@ -1,9 +1,9 @@
 //! The two layers with weights, in PyTorch's layout, so that a state dict needs no conversion.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
+
+use crate::kernel::net::Convolution;
 
 /// A square 2-D convolution without bias.
 #[derive(Module, Debug)]
@@ -21,12 +21,9 @@ impl Conv {
         Self { weight: Param::from_tensor(Tensor::zeros([output, input, kernel, kernel], device)), stride, padding }
     }
 
-    /// # Shapes
-    /// - input `[n, c_in, h, w]`
-    /// - output `[n, c_out, h', w']`, `h' = (h + 2 padding - k) / stride + 1`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        conv2d(x, self.weight.val(), None, ConvOptions::new(stride, padding, [1, 1], 1))
+    /// How it moves over its input `[n, c_in, h, w]`; its output is `[n, c_out, h', w']`, `h' = (h + 2 padding - k) / stride + 1`.
+    pub fn moves(&self) -> Convolution {
+        Convolution { stride: self.stride, padding: self.padding }
     }
 }
 

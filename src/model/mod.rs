@@ -3,6 +3,7 @@
 //! Letters: n batch, c channel, h height, w width, f pooled features, d embedding.
 
 pub mod alexnet;
+pub mod block;
 pub mod config;
 pub mod cost;
 pub mod ema;

@@ -4,24 +4,20 @@
 //! absorbs them afterwards, once or (for the replay of a mixture's statistics) twice. Works with and without autodiff.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::module::batch_norm;
 use burn::tensor::{Device, Tensor};
 
-/// Added to the variance, as in PyTorch.
-pub const EPSILON: f64 = 1e-5;
+use crate::kernel::net::{Statistics, tensor::normalise};
+
+pub use crate::kernel::net::EPSILON;
+
 /// Weight of the new statistics in the running ones, as in PyTorch.
 pub const MOMENTUM: f64 = 0.1;
 
 /// What one norm layer saw in one forward: mean and unbiased variance per channel, averaged over the SplitBN groups. Both `[c]`.
-#[derive(Debug, Clone)]
-pub struct BatchStats {
-    /// Mean over the groups of the group means.
-    pub mean: Tensor<1>,
-    /// Mean over the groups of the groups' unbiased variances.
-    pub variance: Tensor<1>,
-}
+pub type BatchStats = Statistics;
 
-impl BatchStats {
+impl Statistics {
     /// What the whole batch showed, from what each of its equal shards did: both are means over groups.
     pub fn mean_of(shards: &[Self]) -> Self {
         if let [only] = shards {
@@ -105,30 +101,17 @@ impl BatchNorm {
                 batch_norm(x, self.weight.val(), self.bias.val(), self.running_mean.val(), self.running_var.val(), EPSILON)
             }
             Pass::Train { seen, shards } => {
-                assert!(self.splits.is_multiple_of(*shards), "{} SplitBN groups are not whole in {shards} shards", self.splits);
-                let (y, stats) = self.normalise_by_batch(x, self.splits / *shards);
+                let (y, stats) = normalise(x, self.weight.val(), self.bias.val(), self.groups(*shards));
                 seen.push(stats);
                 y
             }
         }
     }
 
-    /// Each of `s` groups by its own statistics.
-    fn normalise_by_batch<const D: usize>(&self, x: Tensor<D>, s: usize) -> (Tensor<D>, BatchStats) {
-        let dims = x.dims();
-        let [n, c] = [dims[0], dims[1]];
-        assert!(n.is_multiple_of(s), "SplitBN: a batch of {n} cannot be split into {s} groups");
-        // [n, c, ...] -> [n/s, s c, ...]: row i = j s + g becomes row j, channels g c .. (g + 1) c. A view, no copy.
-        let mut grouped = dims;
-        (grouped[0], grouped[1]) = (n / s, s * c);
-        let out = batch_norm_train(x.reshape(grouped), self.weight.val().repeat(&[s]), self.bias.val().repeat(&[s]), EPSILON);
-
-        let count = (dims.iter().product::<usize>() / (s * c)) as f64;
-        // A single value has no unbiased variance; PyTorch refuses it, we keep the biased one (0), as nothing better exists.
-        let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
-        let over_groups = |t: Tensor<1>| t.inner().reshape([s, c]).mean_dim(0).reshape([c]);
-        let stats = BatchStats { mean: over_groups(out.mean), variance: over_groups(out.variance).mul_scalar(unbiased) };
-        (out.output.reshape(dims), stats)
+    /// SplitBN groups of one of `shards` equal parts of a batch.
+    pub fn groups(&self, shards: usize) -> usize {
+        assert!(self.splits.is_multiple_of(shards), "{} SplitBN groups are not whole in {shards} shards", self.splits);
+        self.splits / shards
     }
 
     /// Moves the running statistics by one PyTorch update: `running <- 0.9 running + 0.1 batch`.

@@ -1,15 +1,14 @@
 //! ResNet (He et al. 2016) with torchvision's names, the stride of a bottleneck on its 3x3 convolution.
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
+use super::block::{self, Beside, ConvNorm};
 use super::layer::Layers;
 use super::layers::Conv;
 use super::norm::{BatchNorm, Pass};
-use super::pooling::{Pool, Window};
+use super::pooling::{self, Pool};
+use crate::kernel::net::{Ways, Window, max_pool};
 
 /// The residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +119,7 @@ impl ResNetConfig {
             layer3: stage(2),
             layer4: stage(3),
             pool: self.stem == Stem::Imagenet,
+            ways: Ways::on(device),
         }
     }
 }
@@ -162,17 +162,14 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        let mut y = relu(self.bn1.forward(self.conv1.forward(x.clone()), pass));
-        y = self.bn2.forward(self.conv2.forward(y), pass);
-        if let (Some(conv), Some(bn)) = (&self.conv3, &self.bn3) {
-            y = bn.forward(conv.forward(relu(y)), pass);
-        }
-        let shortcut = match &self.downsample {
-            Some((conv, bn)) => bn.forward(conv.forward(x), pass),
-            None => x,
+    fn forward(&self, x: Tensor<4>, pass: &mut Pass, ways: Ways) -> Tensor<4> {
+        let last = self.conv3.as_ref().zip(self.bn3.as_ref());
+        let path: Vec<ConvNorm> = [(&self.conv1, &self.bn1), (&self.conv2, &self.bn2)].into_iter().chain(last).collect();
+        let beside = match &self.downsample {
+            Some((conv, bn)) => Beside::Convolution((conv, bn)),
+            None => Beside::Input,
         };
-        relu(y + shortcut)
+        block::forward(x, &path, beside, pass, ways)
     }
 
     /// In the order of [`Block::forward`].
@@ -195,12 +192,15 @@ pub struct ResNet {
     layer3: Vec<Block>,
     layer4: Vec<Block>,
     pool: bool,
+    /// How its blocks are computed.
+    #[module(skip)]
+    pub ways: Ways,
 }
 
 impl ResNet {
     /// 1 after the stem, 2-5 after the stages, 6 the features, pooled, 7 the embedding.
     pub fn layers() -> Layers {
-        let pooled = PROBED.map(|side| Some(Pool { side, window: Window::Mean }));
+        let pooled = PROBED.map(|side| Some(Pool { side, window: pooling::Window::Mean }));
         Layers::new(pooled.into_iter().chain([None]), 1)
     }
 
@@ -210,14 +210,14 @@ impl ResNet {
     /// - input `[n, c, h, w]`
     /// - output five maps `[n, c_i, h_i, w_i]`; stages 2-4 halve the size
     pub fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Vec<Tensor<4>> {
-        let mut x = relu(self.bn1.forward(self.conv1.forward(x), pass));
+        let mut x = block::forward(x, &[(&self.conv1, &self.bn1)], Beside::Nothing, pass, self.ways);
         if self.pool {
-            x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
+            x = max_pool(x, Window { side: 3, stride: 2, padding: 1 }, self.ways);
         }
         let mut maps = vec![x];
         for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
             let x = maps[maps.len() - 1].clone();
-            maps.push(stage.iter().fold(x, |x, block| block.forward(x, pass)));
+            maps.push(stage.iter().fold(x, |x, block| block.forward(x, pass, self.ways)));
         }
         maps
     }

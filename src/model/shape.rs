@@ -8,6 +8,7 @@ use super::alexnet::{AlexNetConfig, AlexNetHalf};
 use super::layer::Layers;
 use super::norm::{BatchNorm, Pass};
 use super::resnet::{ResNet, ResNetConfig};
+use crate::kernel::net::Ways;
 
 /// What determines a backbone, before there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,14 @@ impl Backbone {
         match self {
             Self::ResNet(net) => net.norms(),
             Self::AlexNet(net) => net.norms(),
+        }
+    }
+
+    /// Says how its blocks are computed; at first they are as fast as the device allows.
+    pub fn compute_by(&mut self, ways: Ways) {
+        match self {
+            Self::ResNet(net) => net.ways = ways,
+            Self::AlexNet(net) => net.ways = ways,
         }
     }
 

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::kernel::{KernelPath, update};
 use crate::model::Role;
 use crate::model::state::{AnyTensor, NamedGradients, Parameter, StateDict, Trained, spoilt};
 use crate::model::tensors::{SANE, bad_value};
@@ -95,6 +96,8 @@ impl OptimConfig {
 /// What a rule knows of a step besides the tensors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct At {
+    /// The implementation of the update.
+    pub path: KernelPath,
     /// Learning rate.
     pub lr: f64,
     /// L2 penalty of this parameter, 0 where weight decay leaves it out.
@@ -116,6 +119,8 @@ pub struct Optimizer {
     config: OptimConfig,
     rule: Box<dyn Rule>,
     slots: BTreeMap<String, Vec<AnyTensor>>,
+    /// The implementation of the updates; that of the parameters' device by default.
+    path: Option<KernelPath>,
 }
 
 /// Prefix of the optimizer's tensors in a checkpoint.
@@ -131,15 +136,23 @@ pub fn is_slot(name: &str) -> bool {
 impl Optimizer {
     /// Without memory of any parameter.
     pub fn new(config: OptimConfig) -> Self {
-        Self { rule: config.rule(), config, slots: BTreeMap::new() }
+        Self { rule: config.rule(), config, slots: BTreeMap::new(), path: None }
+    }
+
+    /// The same with a path of its updates asked for.
+    #[must_use]
+    pub fn on_path(mut self, path: KernelPath) -> Self {
+        self.path = Some(path);
+        self
     }
 
     /// Moves every parameter that has a gradient; the others stay as they are.
     pub fn step(&mut self, trained: &mut dyn Trained, mut gradients: NamedGradients, lr: f64) {
-        let Self { config, rule, slots } = self;
+        let Self { config, rule, slots, path } = self;
         trained.edit(&mut |Parameter { name, role }, weight| {
             let Some(gradient) = gradients.remove(name) else { return weight };
-            let at = At { lr, weight_decay: if config.decays(role) { config.weight_decay } else { 0.0 } };
+            let path = path.unwrap_or_else(|| update::fastest(&weight.0.device()));
+            let at = At { path, lr, weight_decay: if config.decays(role) { config.weight_decay } else { 0.0 } };
             let known = slots.remove(name).map(|slots| slots.into_iter().map(|slot| slot.0).collect());
             let (weight, next) = rule.step(at, weight.0, gradient, known);
             slots.insert(name.to_owned(), next.into_iter().map(AnyTensor).collect());

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{At, Rule};
+use crate::kernel::update::{self, SgdStep};
 
 /// `v <- momentum v + (g + weight_decay w)`, `w <- w - lr v`; the first velocity is the plain gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,11 +18,9 @@ impl Rule for Sgd {
     }
 
     fn step(&self, at: At, weight: Tensor<1>, gradient: Tensor<1>, slots: Option<Vec<Tensor<1>>>) -> (Tensor<1>, Vec<Tensor<1>>) {
-        let gradient = if at.weight_decay > 0.0 { gradient + weight.clone().mul_scalar(at.weight_decay) } else { gradient };
-        let velocity = match slots {
-            Some(old) => old.into_iter().next().expect("SGD has one slot").mul_scalar(self.momentum) + gradient,
-            None => gradient,
-        };
-        (weight - velocity.clone().mul_scalar(at.lr), vec![velocity])
+        let step = SgdStep { lr: at.lr, momentum: self.momentum, weight_decay: at.weight_decay };
+        let velocity = slots.map(|old| old.into_iter().next().expect("SGD has one slot"));
+        let (weight, velocity) = update::sgd(weight, gradient, velocity, step, at.path);
+        (weight, vec![velocity])
     }
 }

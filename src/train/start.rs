@@ -11,6 +11,7 @@ use super::run::{Running, Session};
 use super::save::Saving;
 use crate::error::Result;
 use crate::eval::labels::same_images;
+use crate::kernel::Op;
 use crate::method::{Method, Net, Setup};
 use crate::optim::Optimizer;
 
@@ -19,7 +20,7 @@ impl Session {
     pub(super) fn start(&mut self, checkpoint: Option<Checkpoint>) -> Result<Running> {
         let config = &self.config;
         let mut method = config.method.init(&Setup::new(&self.device, &config.model, self.train.len(), config.seed));
-        let mut optimizer = Optimizer::new(config.optim.clone());
+        let mut optimizer = Optimizer::new(config.optim.clone()).on_path(self.device.info.kernels.path(Op::Update));
         let state = match checkpoint {
             None => {
                 let nets = config.method.demands().nets;

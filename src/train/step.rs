@@ -8,6 +8,7 @@
 use burn::tensor::{Gradients, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kernel::update::{fastest, square_sum};
 use crate::method::{At, Done, Encoded, Facts, Forward, Inputs, Method, Outcome, Rows, Shard, Span, Target};
 use crate::model::{BatchStats, NamedGradients, Pass};
 use crate::optim::Optimizer;
@@ -229,7 +230,7 @@ impl Computed {
 
     /// L2 norm over all parameters, `[1]`.
     fn gradient_norm(&self) -> Tensor<1> {
-        let squares = self.gradients.values().map(|gradient| gradient.clone().square().sum_dim(0));
+        let squares = self.gradients.values().map(|gradient| square_sum(gradient.clone(), fastest(&gradient.device())));
         squares.reduce(|a, b| a + b).expect("a net has parameters").sqrt()
     }
 

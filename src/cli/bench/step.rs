@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::Precision;
 use crate::device::{self, Opened};
 use crate::error::{Error, Result};
+use crate::kernel::net::profile::{self, Kind};
+use crate::kernel::{KernelPath, KernelsConfig, Op};
 use crate::method::moco::{MemoryConfig, MocoConfig};
 use crate::method::{Facts, Inputs, Method, MethodConfig, Position, Setup};
 use crate::model::resnet::Stem;
@@ -43,6 +45,12 @@ pub struct Step {
     /// Images computed at a time (exact accumulation); by default all of the batch.
     #[arg(long, value_name = "IMAGES")]
     micro_batch: Option<usize>,
+    /// Path of the nets' blocks: auto, tensor or flex.
+    #[arg(long, default_value = "auto")]
+    net: String,
+    /// Algorithm of 3x3 convolutions on the path flex: auto, off, f2 or f4.
+    #[arg(long, default_value = "auto")]
+    winograd: String,
     /// f32.
     #[arg(long, default_value = "f32")]
     precision: String,
@@ -55,6 +63,9 @@ pub struct Step {
     /// Steps before the clock starts.
     #[arg(long, default_value_t = 3)]
     warmup: usize,
+    /// Also where the time of a step goes, by kind of work.
+    #[arg(long)]
+    profile: bool,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -72,7 +83,9 @@ impl Step {
         let precision: Precision = serde_json::from_value(self.precision.clone().into())
             .map_err(|_| Error::input(format!("there is no precision `{}`", self.precision)).hint("known here: f32"))?;
         self.check()?;
-        let opened = device::open(&self.device)?;
+        let kernels: KernelsConfig = serde_json::from_value(json!({ "net": self.net, "winograd": self.winograd }))
+            .map_err(|e| Error::input(format!("--net {} --winograd {}: {e}", self.net, self.winograd)))?;
+        let opened = device::open(&self.device)?.with_kernels(&kernels)?;
         let config = MocoConfig {
             memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() },
             temperature: 0.2,
@@ -96,21 +109,29 @@ impl Step {
             }
         }
         let mut phases = vec![Vec::new(); PHASES.len()];
+        let mut kinds = vec![Vec::new(); Kind::ALL.len()];
+        profile::watch(self.profile);
         for step in 0..self.steps.min(PHASED) {
+            profile::take();
             let times = self.by_phase(method.as_mut(), &mut optimizer, inputs(step), &opened)?;
             phases.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
+            kinds.iter_mut().zip(profile::take()).for_each(|(all, (_, time))| all.push(time));
         }
+        profile::watch(false);
         let (median, min, max) = super::spread(whole);
         let host = super::spread(host).0;
         let phases: Map<_, _> =
             PHASES.iter().zip(phases).map(|(name, times)| ((*name).to_owned(), super::spread(times).0.into())).collect();
         let images_per_s = self.batch as f64 / median;
+        let split = if self.profile { split(&phases, kinds, &opened)? } else { Vec::new() };
         if self.json {
             super::super::print_json(&json!({
                 "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "host_s": host, "peak_mib": peak_mib(&opened),
                 "phases": phases, "device": opened.info.name, "description": opened.info.description, "compiler": opened.info.compiler,
                 "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "queue": self.queue, "splits": self.splits, "shards": self.shards(),
                 "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"),
+                "profile": split.iter().map(|(name, time)| ((*name).to_owned(), (*time).into())).collect::<Map<_, _>>(),
+                "kernels": opened.info.kernels,
             }))?;
         } else {
             super::super::print(&format!(
@@ -125,6 +146,10 @@ impl Step {
             phases
                 .iter()
                 .for_each(|(name, time)| super::super::print(&format!("  {name:10} {:.4} s", time.as_f64().unwrap_or(f64::NAN))));
+            let all: f64 = split.iter().map(|(_, time)| time).sum();
+            for (name, time) in &split {
+                super::super::print(&format!("    {name:20} {time:.4} s  {:4.1} %", 100.0 * time / all));
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -209,6 +234,24 @@ impl Step {
         let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal() as f32).collect();
         Tensor::from_data(TensorData::new(values, dims), device)
     }
+}
+
+/// Seconds of each kind of work in a step: those inside the blocks, and what is left of the phases.
+///
+/// # Errors
+/// The blocks have a path that is not ours, and tells nothing.
+fn split(phases: &Map<String, Value>, kinds: Vec<Vec<f64>>, opened: &Opened) -> Result<Vec<(&'static str, f64)>> {
+    let path = opened.info.kernels.path(Op::Net);
+    if path != KernelPath::Flex {
+        return Err(Error::input(format!("--profile tells what our own blocks do, but `net` runs on the path {}", path.name()))
+            .hint("leave --profile out, or measure on --device cpu"));
+    }
+    let phase = |name: &str| phases[name].as_f64().unwrap_or(f64::NAN);
+    let inside: Vec<(&'static str, f64)> =
+        Kind::ALL.iter().zip(kinds).map(|(kind, times)| (kind.name(), super::spread(times).0)).collect();
+    let rest = phase("forward") + phase("backward") - inside.iter().map(|(_, time)| time).sum::<f64>();
+    let update = [("optimizer", phase("update")), ("moving average, queue", phase("follow_up")), ("head, loss, rest", rest)];
+    Ok(inside.into_iter().chain(update).collect())
 }
 
 fn synced(opened: &Opened) -> Result<()> {

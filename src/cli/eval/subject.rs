@@ -245,7 +245,7 @@ fn of_weights(file: &Path, config: &RunConfig, opened: &Opened) -> Result<(Froze
     if config.method.splits_views() {
         return Err(Error::input("a file holds one encoder, CMC has two").hint("name the run with --run"));
     }
-    let fresh = config.model.init(3, config.seed, "query", &opened.device);
+    let fresh = Setup::new(opened, &config.model, 1, config.seed).net(3, "query");
     let (encoder, report) = weights::load_into(fresh, file, false)?;
     let layers = encoder.layers().embedding();
     let info = SubjectInfo { weights: Some(file.display().to_string()), model: model(config), ..SubjectInfo::default() };

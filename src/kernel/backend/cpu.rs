@@ -129,7 +129,8 @@ unsafe fn stream_to(out: *mut f32, values: &[f32]) {
 
 /// Asks for 2 MiB pages under a large block: written once from end to end, it would take a page fault and an address translation
 /// for every 4 KiB otherwise. A request, which systems without such pages ignore.
-fn prefer_huge_pages(at: *mut u8, bytes: usize) {
+pub fn prefer_huge_pages<T>(at: *mut T, count: usize) {
+    let (at, bytes) = (at.cast::<u8>(), count * size_of::<T>());
     #[cfg(target_os = "linux")]
     {
         const HUGE: usize = 2 << 20;
@@ -171,7 +172,7 @@ impl<S: Stored> Output<S> {
         let len = images * per_image;
         let mut memory: Vec<S> = if poisoned() { vec![S::nan(); len] } else { Vec::with_capacity(len) };
         let at = memory.as_mut_ptr();
-        prefer_huge_pages(at.cast(), len * size_of::<S>());
+        prefer_huge_pages(at, len);
         Self { memory, at, per_image, stream: len * size_of::<S>() >= STREAM_FROM_BYTES, kind: PhantomData }
     }
 

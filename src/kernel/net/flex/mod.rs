@@ -1,0 +1,312 @@
+//! Blocks on the CPU backend's memory.
+//!
+//! Maps are channels-last here. To Burn they are `[n, c, h, w]` all the same, with the strides of that order, so that nothing outside has to
+//! know: [`channels_last`] hands a block's output to the next one without a copy, and permutes whatever else comes.
+
+pub mod buffer;
+pub mod conv;
+pub mod grid;
+pub mod lanes;
+pub mod norm;
+pub mod pooling;
+pub mod shared;
+pub mod tiles;
+pub mod winograd;
+
+use burn::backend::Flex;
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, TensorData};
+
+use self::buffer::Buffer;
+use self::grid::Conv;
+use self::norm::{Affine, Joined, Map, Moments, Normed};
+use super::profile::{Kind, timed};
+use super::tensors::Tensors;
+use super::{Block, Convolution, Shortcut, Ways};
+use crate::kernel::path::ran;
+use crate::kernel::{KernelPath, Op};
+
+/// One convolution with its norm, as it went.
+#[derive(Debug)]
+struct Unit {
+    conv: Conv,
+    map: Map,
+    /// Output of the convolution.
+    z: Buffer,
+    moments: Moments,
+    affine: Affine,
+}
+
+/// What the way back needs of a block.
+#[derive(Debug)]
+pub struct Kept {
+    ways: Ways,
+    x: FloatTensor<Flex>,
+    y: FloatTensor<Flex>,
+    params: Vec<FloatTensor<Flex>>,
+    path: Vec<Unit>,
+    /// The convolution of the shortcut.
+    beside: Option<Unit>,
+    identity: bool,
+}
+
+/// A tensor `[n, c, h, w]` as `[n, h, w, c]`, copied if its memory is in another order.
+fn channels_last(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let tensor = Flex::float_permute(tensor, &[0, 2, 3, 1]);
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+/// A tensor `[n, h, w, c]` as `[n, c, h, w]`, a view.
+fn channels_first(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    Flex::float_permute(tensor, &[0, 3, 1, 2])
+}
+
+/// The values of a tensor that is contiguous.
+fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
+    tensor.as_slice::<f32>().expect("maps and parameters are f32, and contiguous by now")
+}
+
+/// A tensor of a buffer, without a copy.
+fn tensor<const D: usize>(buffer: Buffer, dims: [usize; D]) -> FloatTensor<Flex> {
+    FloatTensor::<Flex>::from_data(TensorData::from_bytes(buffer.into_bytes(), dims, DType::F32))
+}
+
+fn vector(values: &[f32]) -> FloatTensor<Flex> {
+    FloatTensor::<Flex>::from_data(TensorData::new(values.to_vec(), [values.len()]))
+}
+
+fn conv(of: Convolution, n: usize, size: [usize; 2], weight: &FloatTensor<Flex>) -> Conv {
+    let [output, input, kernel, _] = weight.shape().dims();
+    Conv { n, size, input, output, kernel, stride: of.stride, padding: of.padding }
+}
+
+impl Conv {
+    /// The output's shape, channels last.
+    fn out_dims(&self) -> [usize; 4] {
+        let [h, w] = self.out_size();
+        [self.n, h, w, self.output]
+    }
+}
+
+impl Unit {
+    /// Convolves, and takes the statistics.
+    fn forward(conv: Conv, x: &[f32], [weight, gamma, beta]: [&[f32]; 3], groups: usize, ways: Ways) -> Self {
+        let [h, w] = conv.out_size();
+        let map = Map { n: conv.n, pixels: h * w, channels: conv.output, groups };
+        let mut z = Buffer::new(map.len());
+        timed(Kind::Forward, || conv::forward(&conv, x, weight, ways, &mut z));
+        let moments = timed(Kind::Norm, || Moments::of(&z, &map, ways.simd));
+        let affine = moments.affine(gamma, beta);
+        Self { conv, map, z, moments, affine }
+    }
+
+    /// Norm and ReLU into memory of their own.
+    fn activated(&self, ways: Ways) -> Buffer {
+        let mut y = Buffer::new(self.map.len());
+        timed(Kind::Norm, || norm::apply(&self.z, &self.map, &self.affine, Joined::Nothing, true, ways.simd, &mut y));
+        y
+    }
+
+    /// Norm and ReLU in the place of the convolution's output.
+    fn into_activated(mut self, ways: Ways) -> Buffer {
+        timed(Kind::Norm, || norm::apply_in_place(&mut self.z, &self.map, &self.affine, Joined::Nothing, true, ways.simd));
+        self.z
+    }
+
+    fn normed<'a>(&'a self, gamma: &'a [f32]) -> Normed<'a> {
+        Normed { z: &self.z, moments: &self.moments, gamma }
+    }
+}
+
+/// See [`super::block`]; with `keep` what [`backward`] needs.
+pub fn forward(
+    x: FloatTensor<Flex>,
+    params: Tensors<Flex>,
+    block: &Block,
+    groups: usize,
+    ways: Ways,
+    keep: bool,
+) -> (FloatTensor<Flex>, Tensors<Flex>, Option<Kept>) {
+    ran(Op::Net, KernelPath::Flex);
+    let [n, _, h, w] = x.shape().dims();
+    let params: Vec<_> = params.0.into_iter().map(|tensor| tensor.to_contiguous()).collect();
+    let x = channels_last(x);
+    let mut seen = Vec::new();
+    let mut unit = |at: usize, of: Convolution, size: [usize; 2], input: &[f32]| {
+        let [weight, gamma, beta] = [0, 1, 2].map(|which| &params[3 * at + which]);
+        let unit = Unit::forward(conv(of, n, size, weight), input, [values(weight), values(gamma), values(beta)], groups, ways);
+        let (mean, variance) = unit.moments.over_groups(&unit.map);
+        seen.extend([vector(&mean), vector(&variance)]);
+        unit
+    };
+
+    let mut path = Vec::new();
+    let mut last = unit(0, block.path[0], [h, w], values(&x));
+    for (at, of) in block.path.iter().enumerate().skip(1) {
+        let size = last.conv.out_size();
+        let input = if keep {
+            let y = last.activated(ways);
+            path.push(last);
+            y
+        } else {
+            last.into_activated(ways)
+        };
+        last = unit(at, *of, size, &input);
+    }
+    let beside = match block.shortcut {
+        Shortcut::Convolution(of) => Some(unit(block.path.len(), of, [h, w], values(&x))),
+        Shortcut::None | Shortcut::Identity => None,
+    };
+    let identity = block.shortcut == Shortcut::Identity;
+    let joined = match &beside {
+        Some(unit) => Joined::Normed(&unit.z, &unit.affine),
+        None if identity => Joined::Map(values(&x)),
+        None => Joined::Nothing,
+    };
+    let dims = last.conv.out_dims();
+    let y = if keep {
+        let mut y = Buffer::new(last.map.len());
+        timed(Kind::Norm, || norm::apply(&last.z, &last.map, &last.affine, joined, true, ways.simd, &mut y));
+        path.push(last);
+        y
+    } else {
+        timed(Kind::Norm, || norm::apply_in_place(&mut last.z, &last.map, &last.affine, joined, true, ways.simd));
+        last.z
+    };
+    let y = tensor(y, dims);
+    let kept = keep.then(|| Kept { ways, x, y: y.clone(), params, path, beside, identity });
+    (channels_first(y), Tensors(seen), kept)
+}
+
+/// See [`super::block_in_evaluation`].
+pub fn in_evaluation(x: FloatTensor<Flex>, params: Tensors<Flex>, block: &Block, ways: Ways) -> FloatTensor<Flex> {
+    ran(Op::Net, KernelPath::Flex);
+    let [n, _, h, w] = x.shape().dims();
+    let params: Vec<_> = params.0.into_iter().map(|tensor| tensor.to_contiguous()).collect();
+    let x = channels_last(x);
+    let unit = |at: usize, of: Convolution, size: [usize; 2], input: &[f32]| {
+        let conv = conv(of, n, size, &params[5 * at]);
+        let [h, w] = conv.out_size();
+        let map = Map { n, pixels: h * w, channels: conv.output, groups: 1 };
+        let mut z = Buffer::new(map.len());
+        timed(Kind::Forward, || conv::forward(&conv, input, values(&params[5 * at]), ways, &mut z));
+        (conv, map, z, Affine::kept([1, 2, 3, 4].map(|which| values(&params[5 * at + which]))))
+    };
+    let (mut conv, mut map, mut z, mut affine) = unit(0, block.path[0], [h, w], values(&x));
+    for (at, of) in block.path.iter().enumerate().skip(1) {
+        timed(Kind::Norm, || norm::apply_in_place(&mut z, &map, &affine, Joined::Nothing, true, ways.simd));
+        (conv, map, z, affine) = unit(at, *of, conv.out_size(), &z);
+    }
+    let beside = match block.shortcut {
+        Shortcut::Convolution(of) => Some(unit(block.path.len(), of, [h, w], values(&x))),
+        Shortcut::None | Shortcut::Identity => None,
+    };
+    let joined = match (&beside, block.shortcut) {
+        (Some((.., z, affine)), _) => Joined::Normed(z, affine),
+        (None, Shortcut::Identity) => Joined::Map(values(&x)),
+        (None, _) => Joined::Nothing,
+    };
+    timed(Kind::Norm, || norm::apply_in_place(&mut z, &map, &affine, joined, true, ways.simd));
+    channels_first(tensor(z, conv.out_dims()))
+}
+
+/// A gradient that is to be changed: in its place where nobody else holds it.
+struct Gradient(FloatTensor<Flex>);
+
+impl Gradient {
+    /// Of a tensor `[n, c, h, w]`.
+    fn of(tensor: FloatTensor<Flex>) -> Self {
+        let tensor = channels_last(tensor);
+        // A part of a larger tensor would be changed together with the rest.
+        let whole = tensor.storage::<f32>().len() == values(&tensor).len();
+        if whole && tensor.is_unique() {
+            return Self(tensor);
+        }
+        let mut own = Buffer::new(values(&tensor).len());
+        own.copy_from_slice(values(&tensor));
+        Self(self::tensor(own, tensor.shape().dims::<4>()))
+    }
+
+    fn new(len: usize, dims: [usize; 4]) -> Self {
+        Self(tensor(Buffer::new(len), dims))
+    }
+
+    fn values(&self) -> &[f32] {
+        self.0.storage()
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        self.0.storage_mut()
+    }
+}
+
+/// The gradients of a block's input, with `input_too` alone and first, and of its parameters in their order.
+pub fn backward(dy: FloatTensor<Flex>, kept: &Kept, input_too: bool) -> Tensors<Flex> {
+    let Kept { ways, x, y, params, path, beside, identity } = kept;
+    let (ways, count) = (*ways, path.len());
+    let weight = |unit: usize| values(&params[3 * unit]);
+    let gamma = |unit: usize| values(&params[3 * unit + 1]);
+    let learned = |conv: &Conv, input: &[f32], dz: &Gradient, back: &norm::Back| {
+        let weight = timed(Kind::WeightGradient, || conv::weight_gradient(conv, input, dz.values(), ways));
+        [tensor(weight, [conv.output, conv.input, conv.kernel, conv.kernel]), vector(&back.gamma), vector(&back.beta)]
+    };
+
+    // Through the ReLU to the norms whose outputs were added.
+    let last = &path[count - 1];
+    let mut g = Gradient::of(dy);
+    let norms = [Some(last.normed(gamma(count - 1))), beside.as_ref().map(|unit| unit.normed(gamma(count)))];
+    let norms: Vec<Normed> = norms.into_iter().flatten().collect();
+    let backs = timed(Kind::Norm, || norm::reduce(g.values_mut(), Some(values(y)), &norms, &last.map, ways.simd));
+    let mut backs = backs.into_iter();
+    let mut back = backs.next().expect("one per norm");
+    let mut beside_back = backs.next();
+
+    // The gradient of the last convolution's output, in the gradient's place where nothing else needs that.
+    let (mut dz, mut rest) = if beside.is_some() || (*identity && input_too) {
+        let mut dz = Gradient::new(last.map.len(), last.conv.out_dims());
+        timed(Kind::Norm, || norm::spread(g.values(), &last.z, &back, &last.map, ways.simd, dz.values_mut()));
+        (dz, Some(g))
+    } else {
+        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &last.z, &back, &last.map, ways.simd));
+        (g, None)
+    };
+
+    let mut gradients = Vec::new();
+    for at in (1..count).rev() {
+        let (unit, before) = (&path[at], &path[at - 1]);
+        // The input is made once more: to keep it would take as much memory as all the rest.
+        let input = before.activated(ways);
+        gradients.push(learned(&unit.conv, &input, &dz, &back));
+        let mut g = Gradient::new(before.map.len(), before.conv.out_dims());
+        timed(Kind::InputGradient, || conv::input_gradient(&unit.conv, dz.values(), weight(at), ways, false, g.values_mut()));
+        let norms = [before.normed(gamma(at - 1))];
+        let mut backs = timed(Kind::Norm, || norm::reduce(g.values_mut(), Some(&input), &norms, &before.map, ways.simd));
+        back = backs.swap_remove(0);
+        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &before.z, &back, &before.map, ways.simd));
+        dz = g;
+    }
+    let first = &path[0].conv;
+    gradients.push(learned(first, values(x), &dz, &back));
+    gradients.reverse();
+
+    let mut dx = input_too.then(|| {
+        // The gradient that came is the shortcut's already.
+        let through = if *identity { rest.take() } else { None };
+        let (mut dx, add) = match through {
+            Some(g) => (g, true),
+            None => (Gradient::new(first.in_len(), x.shape().dims()), false),
+        };
+        timed(Kind::InputGradient, || conv::input_gradient(first, dz.values(), weight(0), ways, add, dx.values_mut()));
+        dx
+    });
+    if let (Some(unit), Some(mut g), Some(back)) = (beside, rest, beside_back.take()) {
+        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &unit.z, &back, &unit.map, ways.simd));
+        gradients.push(learned(&unit.conv, values(x), &g, &back));
+        if let Some(dx) = &mut dx {
+            timed(Kind::InputGradient, || conv::input_gradient(&unit.conv, g.values(), weight(count), ways, true, dx.values_mut()));
+        }
+    }
+    Tensors(dx.map(|dx| channels_first(dx.0)).into_iter().chain(gradients.into_iter().flatten()).collect())
+}

@@ -1,0 +1,129 @@
+//! The operation of a block on each backend.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+
+use super::tensors::Tensors;
+use super::{Block, Ways, Window};
+
+/// What a forward pass leaves for its backward pass; what it is, only the backend knows.
+#[derive(Clone, Default)]
+pub struct Kept(pub Option<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+/// Blocks with a kernel of their own: `flex` on the CPU. Other backends have the path `tensor`, which is no method of theirs.
+#[backend_extension(
+    Autodiff,
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+)]
+pub trait NetOps: Backend {
+    /// See [`super::block`]. `params` are weight, gamma and beta of each unit; the second result is mean and unbiased variance of each, the
+    /// third what the backward pass needs, with `keep` alone.
+    fn net_block(
+        x: FloatTensor<Self>,
+        #[extension_type] params: Tensors<Self>,
+        block: Block,
+        groups: usize,
+        ways: Ways,
+        keep: bool,
+    ) -> (FloatTensor<Self>, Tensors<Self>, Kept);
+
+    /// The gradients of the input, with `input_too` alone and first, and of `params` in their order.
+    fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self>;
+
+    /// See [`super::block_in_evaluation`]. `params` are weight, gamma, beta, mean and variance of each unit.
+    fn net_block_in_evaluation(
+        x: FloatTensor<Self>,
+        #[extension_type] params: Tensors<Self>,
+        block: Block,
+        ways: Ways,
+    ) -> FloatTensor<Self>;
+
+    /// See [`super::max_pool`]; the second result is what the backward pass needs, with `keep` alone.
+    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept);
+
+    /// The gradient of its input.
+    fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "flex")]
+impl NetOps for burn::backend::Flex {
+    fn net_block(
+        x: FloatTensor<Self>,
+        params: Tensors<Self>,
+        block: Block,
+        groups: usize,
+        ways: Ways,
+        keep: bool,
+    ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
+        crate::kernel::backend::cpu::only_flex(ways.path);
+        let (y, seen, kept) = super::flex::forward(x, params, &block, groups, ways, keep);
+        (y, seen, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
+    }
+
+    fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self> {
+        let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::Kept>().ok());
+        super::flex::backward(gradient, &kept.expect("the forward pass kept it"), input_too)
+    }
+
+    fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
+        crate::kernel::backend::cpu::only_flex(ways.path);
+        super::flex::in_evaluation(x, params, &block, ways)
+    }
+
+    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
+        crate::kernel::backend::cpu::only_flex(ways.path);
+        let (y, kept) = super::flex::pooling::forward(x, window, keep);
+        (y, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
+    }
+
+    fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self> {
+        let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::pooling::Kept>().ok());
+        super::flex::pooling::backward(gradient, &kept.expect("the forward pass kept it"))
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl NetOps for burn_cubecl::CubeBackend {
+    fn net_block(
+        _: FloatTensor<Self>,
+        _: Tensors<Self>,
+        _: Block,
+        _: usize,
+        ways: Ways,
+        _: bool,
+    ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
+        panic!("{}", absent(ways))
+    }
+
+    fn net_block_backward(_: FloatTensor<Self>, _: Kept, _: bool) -> Tensors<Self> {
+        unreachable!("no forward pass of this backend kept anything")
+    }
+
+    fn net_block_in_evaluation(_: FloatTensor<Self>, _: Tensors<Self>, _: Block, ways: Ways) -> FloatTensor<Self> {
+        panic!("{}", absent(ways))
+    }
+
+    fn net_max_pool(_: FloatTensor<Self>, _: Window, ways: Ways, _: bool) -> (FloatTensor<Self>, Kept) {
+        panic!("{}", absent(ways))
+    }
+
+    fn net_max_pool_backward(_: FloatTensor<Self>, _: Kept) -> FloatTensor<Self> {
+        unreachable!("no forward pass of this backend kept anything")
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn absent(ways: Ways) -> String {
+    format!("blocks have no path `{}` on this device", ways.path.name())
+}

@@ -1,0 +1,29 @@
+//! Updates by plain tensor operations, on every backend.
+
+use burn::tensor::Tensor;
+
+use super::SgdStep;
+use crate::kernel::path::ran;
+use crate::kernel::{KernelPath, Op};
+
+/// See [`super::sgd`].
+pub fn sgd(weight: Tensor<1>, gradient: Tensor<1>, velocity: Option<Tensor<1>>, step: SgdStep) -> (Tensor<1>, Tensor<1>) {
+    ran(Op::Update, KernelPath::Tensor);
+    let gradient = if step.weight_decay > 0.0 { gradient + weight.clone().mul_scalar(step.weight_decay) } else { gradient };
+    let velocity = match velocity {
+        Some(old) => old.mul_scalar(step.momentum) + gradient,
+        None => gradient,
+    };
+    (weight - velocity.clone().mul_scalar(step.lr), velocity)
+}
+
+/// See [`super::average`].
+pub fn average(slow: Tensor<1>, fast: Tensor<1>, momentum: f64) -> Tensor<1> {
+    ran(Op::Update, KernelPath::Tensor);
+    slow.mul_scalar(momentum) + fast.mul_scalar(1.0 - momentum)
+}
+
+/// See [`super::square_sum`].
+pub fn square_sum(values: Tensor<1>) -> Tensor<1> {
+    values.square().sum_dim(0)
+}
