@@ -88,13 +88,16 @@ impl<B: Backend + NetOps, C: CheckpointStrategy> NetOps for Autodiff<B, C> {
     }
 }
 
+/// What [`NetOps::net_block`] gives on a backend.
+type Output<B> = (FloatTensor<B>, Tensors<B>, Kept);
+
 fn tracked<B: Backend + NetOps, C: CheckpointStrategy, const N: usize>(
     x: FloatTensor<Autodiff<B, C>>,
     params: Tensors<Autodiff<B, C>>,
     block: Block,
     groups: usize,
     ways: Ways,
-) -> (FloatTensor<Autodiff<B, C>>, Tensors<Autodiff<B, C>>, Kept) {
+) -> Output<Autodiff<B, C>> {
     let (x, first) = x.into_parts();
     let (mut values, mut nodes) = (Vec::new(), vec![first]);
     for param in params.0 {

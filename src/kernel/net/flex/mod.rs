@@ -3,6 +3,11 @@
 //! Maps are channels-last here. To Burn they are `[n, c, h, w]` all the same, with the strides of that order, so that nothing outside has to
 //! know: [`channels_last`] hands a block's output to the next one without a copy, and permutes whatever else comes.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over the constant sizes of a tile unroll, so that it stays in registers; an iterator hides that they are constant"
+)]
+
 pub mod buffer;
 pub mod conv;
 pub mod grid;
@@ -95,7 +100,7 @@ impl Unit {
     fn forward(conv: Conv, x: &[f32], [weight, gamma, beta]: [&[f32]; 3], groups: usize, ways: Ways) -> Self {
         let [h, w] = conv.out_size();
         let map = Map { n: conv.n, pixels: h * w, channels: conv.output, groups };
-        let mut z = Buffer::new(map.len());
+        let mut z = Buffer::new(map.size());
         timed(Kind::Forward, || conv::forward(&conv, x, weight, ways, &mut z));
         let moments = timed(Kind::Norm, || Moments::of(&z, &map, ways.simd));
         let affine = moments.affine(gamma, beta);
@@ -104,7 +109,7 @@ impl Unit {
 
     /// Norm and ReLU into memory of their own.
     fn activated(&self, ways: Ways) -> Buffer {
-        let mut y = Buffer::new(self.map.len());
+        let mut y = Buffer::new(self.map.size());
         timed(Kind::Norm, || norm::apply(&self.z, &self.map, &self.affine, Joined::Nothing, true, ways.simd, &mut y));
         y
     }
@@ -167,7 +172,7 @@ pub fn forward(
     };
     let dims = last.conv.out_dims();
     let y = if keep {
-        let mut y = Buffer::new(last.map.len());
+        let mut y = Buffer::new(last.map.size());
         timed(Kind::Norm, || norm::apply(&last.z, &last.map, &last.affine, joined, true, ways.simd, &mut y));
         path.push(last);
         y
@@ -190,7 +195,7 @@ pub fn in_evaluation(x: FloatTensor<Flex>, params: Tensors<Flex>, block: &Block,
         let conv = conv(of, n, size, &params[5 * at]);
         let [h, w] = conv.out_size();
         let map = Map { n, pixels: h * w, channels: conv.output, groups: 1 };
-        let mut z = Buffer::new(map.len());
+        let mut z = Buffer::new(map.size());
         timed(Kind::Forward, || conv::forward(&conv, input, values(&params[5 * at]), ways, &mut z));
         (conv, map, z, Affine::kept([1, 2, 3, 4].map(|which| values(&params[5 * at + which]))))
     };
@@ -265,7 +270,7 @@ pub fn backward(dy: FloatTensor<Flex>, kept: &Kept, input_too: bool) -> Tensors<
 
     // The gradient of the last convolution's output, in the gradient's place where nothing else needs that.
     let (mut dz, mut rest) = if beside.is_some() || (*identity && input_too) {
-        let mut dz = Gradient::new(last.map.len(), last.conv.out_dims());
+        let mut dz = Gradient::new(last.map.size(), last.conv.out_dims());
         timed(Kind::Norm, || norm::spread(g.values(), &last.z, &back, &last.map, ways.simd, dz.values_mut()));
         (dz, Some(g))
     } else {
@@ -279,7 +284,7 @@ pub fn backward(dy: FloatTensor<Flex>, kept: &Kept, input_too: bool) -> Tensors<
         // The input is made once more: to keep it would take as much memory as all the rest.
         let input = before.activated(ways);
         gradients.push(learned(&unit.conv, &input, &dz, &back));
-        let mut g = Gradient::new(before.map.len(), before.conv.out_dims());
+        let mut g = Gradient::new(before.map.size(), before.conv.out_dims());
         timed(Kind::InputGradient, || conv::input_gradient(&unit.conv, dz.values(), weight(at), ways, false, g.values_mut()));
         let norms = [before.normed(gamma(at - 1))];
         let mut backs = timed(Kind::Norm, || norm::reduce(g.values_mut(), Some(&input), &norms, &before.map, ways.simd));

@@ -29,8 +29,8 @@ pub struct Map {
 }
 
 impl Map {
-    /// Values.
-    pub fn len(&self) -> usize {
+    /// Number of values.
+    pub fn size(&self) -> usize {
         self.n * self.pixels * self.channels
     }
 
@@ -84,7 +84,7 @@ impl Affine {
 impl Moments {
     /// The statistics of a map.
     pub fn of(z: &[f32], map: &Map, simd: Simd) -> Self {
-        assert_eq!(z.len(), map.len(), "a map of another size");
+        assert_eq!(z.len(), map.size(), "a map of another size");
         let c = map.channels;
         let mut sums = vec![0.0f32; map.parts() * 2 * c];
         sums.par_chunks_mut(2 * c).enumerate().for_each(|(part, sums)| {
@@ -263,7 +263,7 @@ pub enum Joined<'a> {
 /// # Panics
 /// Maps of different sizes.
 pub fn apply(z: &[f32], map: &Map, affine: &Affine, joined: Joined, relu: bool, simd: Simd, out: &mut [f32]) {
-    assert!(z.len() == map.len() && out.len() == map.len(), "maps of different sizes");
+    assert!(z.len() == map.size() && out.len() == map.size(), "maps of different sizes");
     // SAFETY: `z` has the map's length and is borrowed meanwhile.
     unsafe { apply_from(z.as_ptr(), map, affine, joined, relu, simd, out) }
 }
@@ -273,7 +273,7 @@ pub fn apply(z: &[f32], map: &Map, affine: &Affine, joined: Joined, relu: bool, 
 /// # Panics
 /// Maps of different sizes.
 pub fn apply_in_place(z: &mut [f32], map: &Map, affine: &Affine, joined: Joined, relu: bool, simd: Simd) {
-    assert_eq!(z.len(), map.len(), "maps of different sizes");
+    assert_eq!(z.len(), map.size(), "maps of different sizes");
     // SAFETY: every value is read before it is written, by the thread that writes it.
     unsafe { apply_from(z.as_ptr(), map, affine, joined, relu, simd, z) }
 }
@@ -285,7 +285,7 @@ unsafe fn apply_from(z: *const f32, map: &Map, affine: &Affine, joined: Joined, 
     let other = match joined {
         Joined::Nothing => None,
         Joined::Map(other) | Joined::Normed(other, _) => {
-            assert_eq!(other.len(), map.len(), "maps of different sizes");
+            assert_eq!(other.len(), map.size(), "maps of different sizes");
             Some(other)
         }
     };
@@ -417,8 +417,8 @@ pub struct Normed<'a> {
 pub fn reduce(g: &mut [f32], y: Option<&[f32]>, norms: &[Normed], map: &Map, simd: Simd) -> Vec<Back> {
     let c = map.channels;
     assert!(matches!(norms.len(), 1 | 2), "one norm, and that of a shortcut");
-    assert!(g.len() == map.len() && y.is_none_or(|y| y.len() == map.len()), "maps of different sizes");
-    assert!(norms.iter().all(|norm| norm.z.len() == map.len()), "maps of different sizes");
+    assert!(g.len() == map.size() && y.is_none_or(|y| y.len() == map.size()), "maps of different sizes");
+    assert!(norms.iter().all(|norm| norm.z.len() == map.size()), "maps of different sizes");
     let rows = 1 + norms.len();
     let mut sums = vec![0.0f32; map.parts() * rows * c];
     let gradient = Shared::new(g);
@@ -544,7 +544,7 @@ impl Task for Reduce<'_> {
 /// # Panics
 /// Maps of different sizes.
 pub fn spread(g: &[f32], z: &[f32], back: &Back, map: &Map, simd: Simd, out: &mut [f32]) {
-    assert!([g.len(), z.len(), out.len()].iter().all(|len| *len == map.len()), "maps of different sizes");
+    assert!([g.len(), z.len(), out.len()].iter().all(|len| *len == map.size()), "maps of different sizes");
     // SAFETY: `g` has the map's length and is borrowed meanwhile.
     unsafe { spread_from(g.as_ptr(), z, back, map, simd, out) }
 }
@@ -554,7 +554,7 @@ pub fn spread(g: &[f32], z: &[f32], back: &Back, map: &Map, simd: Simd, out: &mu
 /// # Panics
 /// Maps of different sizes.
 pub fn spread_in_place(g: &mut [f32], z: &[f32], back: &Back, map: &Map, simd: Simd) {
-    assert!(g.len() == map.len() && z.len() == map.len(), "maps of different sizes");
+    assert!(g.len() == map.size() && z.len() == map.size(), "maps of different sizes");
     // SAFETY: every value is read before it is written, by the thread that writes it.
     unsafe { spread_from(g.as_ptr(), z, back, map, simd, g) }
 }

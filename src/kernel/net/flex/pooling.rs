@@ -75,7 +75,7 @@ widened! {
         let count = values.len();
         let (largest, places) = (&mut largest[..count], &mut places[..count]);
         for c in 0..count {
-            let takes = !(values[c] <= largest[c]);
+            let takes = values[c] > largest[c] || values[c].is_nan();
             largest[c] = if takes { values[c] } else { largest[c] };
             places[c] = if takes { place } else { places[c] };
         }
