@@ -290,7 +290,7 @@ impl Method for Moco {
         let order = [Some("q"), mixture, Some("q2"), again];
         order.into_iter().flatten().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats));
         ["k", "k1"].into_iter().filter_map(|name| done.seen(name)).for_each(|stats| self.key.absorb(stats));
-        self.key = ema::update(self.key.clone(), &self.query, self.config.key_momentum, self.update);
+        ema::update(&mut self.key, &self.query, self.config.key_momentum, self.update);
         // One enqueue per step; in symmetric mode the keys of view 1 come first.
         let keys: Vec<_> = self.targets().iter().rev().map(|target| done.rows.get(target.name)).collect();
         let images = done.facts.images.repeat(keys.len());

@@ -2,24 +2,24 @@
 
 use burn::module::Module;
 
-use super::state::{AnyTensor, is_buffer, map_values};
+use super::state::{AnyTensor, edit_values, is_buffer, map_values};
 use crate::kernel::KernelPath;
 use crate::kernel::update::average;
 use std::collections::HashMap;
 
 /// `key <- momentum * key + (1 - momentum) * query`, parameters only: the running statistics of the key encoder are its own
 /// (MoCo, section 3.2 of arXiv 1911.05722; its code and both versions of 2003.05438 leave the buffers alone).
-pub fn update<M: Module>(key: M, query: &M, momentum: f64, path: KernelPath) -> M {
+pub fn update<M: Module>(key: &mut M, query: &M, momentum: f64, path: KernelPath) {
     let mut source = HashMap::new();
     // A clone shares the values; mapping with the identity only reads them.
     let _ = map_values(query.clone(), &mut |parameter, value| {
         source.insert(parameter.name.to_owned(), value.clone());
         value
     });
-    map_values(key, &mut |parameter, old| {
+    edit_values(key, &mut |parameter, old| {
         if is_buffer(parameter.name) {
             return old;
         }
         AnyTensor(average(old.0, source[parameter.name].0.clone(), momentum, path))
-    })
+    });
 }

@@ -1,6 +1,6 @@
 //! Named tensors of a module: the state dict, and the traversals that need names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -126,6 +126,55 @@ pub fn map_values<M: Module>(module: M, edit: &mut dyn FnMut(Parameter, AnyTenso
     module.map(&mut Map { path: Path::default(), edit })
 }
 
+/// Replaces the value of every parameter and buffer by that of `edit`, as [`map_values`] does. Here nobody else holds the values meanwhile, not
+/// even the module: whatever changes them may do so in their memory.
+pub fn edit_values<M: Module>(module: &mut M, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor) {
+    /// Hands the values out and leaves something small in their place.
+    struct Take(VecDeque<Held>);
+    /// Puts values back, changed.
+    struct Put<'a> {
+        path: Path,
+        held: VecDeque<Held>,
+        edit: &'a mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor,
+    }
+    struct Held {
+        value: AnyTensor,
+        dims: Vec<usize>,
+        tracked: bool,
+        on_graph: bool,
+    }
+    impl ModuleMapper for Take {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let (tracked, on_graph, dims) = (value.is_require_grad(), value.is_autodiff(), value.dims().to_vec());
+            let value = AnyTensor::new(value.inner());
+            let small = Tensor::zeros([1; D], &value.0.device());
+            self.0.push_back(Held { value, dims, tracked, on_graph });
+            Param::from_mapped_value(id, small, mapper)
+        }
+    }
+    impl ModuleMapper for Put<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, _, mapper) = param.consume();
+            let Held { value, dims, tracked, on_graph } = self.held.pop_front().expect("one value was taken per parameter");
+            let (name, role) = (self.path.name(), self.path.role(D));
+            let next = (self.edit)(Parameter { name: &name, role }, value);
+            let next = next.shaped::<D>(dims.try_into().expect("the rank of a parameter stays"));
+            let next = if on_graph { next.autodiff().set_require_grad(tracked) } else { next };
+            Param::from_mapped_value(id, next, mapper)
+        }
+    }
+    let mut take = Take(VecDeque::new());
+    *module = module.clone().map(&mut take);
+    *module = module.clone().map(&mut Put { path: Path::default(), held: take.0, edit });
+}
+
 /// A tensor of any rank, kept flat: lets one closure handle all parameters.
 #[derive(Debug, Clone)]
 pub struct AnyTensor(pub Tensor<1>);
@@ -214,9 +263,7 @@ impl<M: Module> Trained for M {
     }
 
     fn edit(&mut self, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor) {
-        *self = map_values(self.clone(), &mut |parameter, value| {
-            if is_buffer(parameter.name) { value } else { edit(parameter, value) }
-        });
+        edit_values(self, &mut |parameter, value| if is_buffer(parameter.name) { value } else { edit(parameter, value) });
     }
 }
 

@@ -18,65 +18,68 @@ fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
     tensor.as_slice::<f32>().expect("parameters are contiguous f32")
 }
 
-fn flat(buffer: Buffer) -> FloatTensor<Flex> {
+/// A tensor that may be changed: itself where nobody else holds it and it is no part of a larger one, else a copy.
+fn own(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    // A contiguous tensor must not be cloned here: it would have two holders.
+    let tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
+    if tensor.is_unique() && tensor.storage::<f32>().len() == values(&tensor).len() {
+        return tensor;
+    }
+    let mut buffer = Buffer::new(values(&tensor).len());
+    buffer.copy_from_slice(values(&tensor));
     let len = buffer.len();
     FloatTensor::<Flex>::from_data(TensorData::from_bytes(buffer.into_bytes(), [len], DType::F32))
 }
 
 /// See [`super::sgd`].
 pub fn sgd(
-    weight: &FloatTensor<Flex>,
+    weight: FloatTensor<Flex>,
     gradient: &FloatTensor<Flex>,
-    velocity: &FloatTensor<Flex>,
+    velocity: FloatTensor<Flex>,
     step: SgdStep,
     first: bool,
 ) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
     ran(Op::Update, KernelPath::Flex);
-    let (weight, gradient, velocity) = (weight.to_contiguous(), gradient.to_contiguous(), velocity.to_contiguous());
-    let (weight, gradient, velocity) = (values(&weight), values(&gradient), values(&velocity));
-    assert!(weight.len() == gradient.len() && weight.len() == velocity.len(), "an update of tensors of different sizes");
-    let (mut next, mut moved) = (Buffer::new(weight.len()), Buffer::new(weight.len()));
+    let (mut weight, gradient, mut velocity) = (own(weight), gradient.to_contiguous(), own(velocity));
+    let gradient = values(&gradient);
     let factors = [step.lr as f32, if first { 0.0 } else { step.momentum as f32 }, step.weight_decay as f32];
-    next.par_chunks_mut(CHUNK).zip(moved.par_chunks_mut(CHUNK)).enumerate().for_each(|(at, (next, moved))| {
-        let of = at * CHUNK..at * CHUNK + next.len();
-        sgd_values(next, moved, &weight[of.clone()], &gradient[of.clone()], &velocity[of], factors);
-    });
-    (flat(next), flat(moved))
+    let (weights, velocities) = (weight.storage_mut::<f32>(), velocity.storage_mut::<f32>());
+    assert!(weights.len() == gradient.len() && weights.len() == velocities.len(), "an update of tensors of different sizes");
+    let chunks = weights.par_chunks_mut(CHUNK).zip(velocities.par_chunks_mut(CHUNK)).zip(gradient.par_chunks(CHUNK));
+    chunks.for_each(|((weight, velocity), gradient)| sgd_values(weight, velocity, gradient, factors));
+    (weight, velocity)
 }
 
 widened! {
     /// One chunk of [`sgd`]; `factors` are rate, momentum and decay.
-    fn sgd_values(next: &mut [f32], moved: &mut [f32], weight: &[f32], gradient: &[f32], velocity: &[f32], factors: [f32; 3]) {
+    fn sgd_values(weight: &mut [f32], velocity: &mut [f32], gradient: &[f32], factors: [f32; 3]) {
         let [lr, momentum, decay] = factors;
-        let count = next.len();
-        let (moved, weight, gradient, velocity) = (&mut moved[..count], &weight[..count], &gradient[..count], &velocity[..count]);
+        let count = gradient.len();
+        let (weight, velocity) = (&mut weight[..count], &mut velocity[..count]);
         for i in 0..count {
             let v = momentum * velocity[i] + (gradient[i] + decay * weight[i]);
-            moved[i] = v;
-            next[i] = weight[i] - lr * v;
+            velocity[i] = v;
+            weight[i] -= lr * v;
         }
     }
 }
 
 /// See [`super::average`].
-pub fn average(slow: &FloatTensor<Flex>, fast: &FloatTensor<Flex>, momentum: f64) -> FloatTensor<Flex> {
+pub fn average(slow: FloatTensor<Flex>, fast: &FloatTensor<Flex>, momentum: f64) -> FloatTensor<Flex> {
     ran(Op::Update, KernelPath::Flex);
-    let (slow, fast) = (slow.to_contiguous(), fast.to_contiguous());
-    let (slow, fast) = (values(&slow), values(&fast));
-    assert_eq!(slow.len(), fast.len(), "an average of tensors of different sizes");
-    let mut next = Buffer::new(slow.len());
+    let (mut slow, fast) = (own(slow), fast.to_contiguous());
+    let fast = values(&fast);
     let shares = [momentum as f32, (1.0 - momentum) as f32];
-    next.par_chunks_mut(CHUNK).enumerate().for_each(|(at, next)| {
-        let of = at * CHUNK..at * CHUNK + next.len();
-        average_values(next, &slow[of.clone()], &fast[of], shares);
-    });
-    flat(next)
+    let values = slow.storage_mut::<f32>();
+    assert_eq!(values.len(), fast.len(), "an average of tensors of different sizes");
+    values.par_chunks_mut(CHUNK).zip(fast.par_chunks(CHUNK)).for_each(|(slow, fast)| average_values(slow, fast, shares));
+    slow
 }
 
 widened! {
     /// One chunk of [`average`].
-    fn average_values(next: &mut [f32], slow: &[f32], fast: &[f32], shares: [f32; 2]) {
-        next.iter_mut().zip(slow.iter().zip(fast)).for_each(|(next, (slow, fast))| *next = shares[0] * slow + shares[1] * fast);
+    fn average_values(slow: &mut [f32], fast: &[f32], shares: [f32; 2]) {
+        slow.iter_mut().zip(fast).for_each(|(slow, fast)| *slow = shares[0] * *slow + shares[1] * fast);
     }
 }
 

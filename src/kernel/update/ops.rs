@@ -40,12 +40,12 @@ impl UpdateOps for burn::backend::Flex {
         path: KernelPath,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         crate::kernel::backend::cpu::only_flex(path);
-        super::flex::sgd(&weight, &gradient, &velocity, step, first)
+        super::flex::sgd(weight, &gradient, velocity, step, first)
     }
 
     fn update_average(slow: FloatTensor<Self>, fast: FloatTensor<Self>, momentum: f64, path: KernelPath) -> FloatTensor<Self> {
         crate::kernel::backend::cpu::only_flex(path);
-        super::flex::average(&slow, &fast, momentum)
+        super::flex::average(slow, &fast, momentum)
     }
 
     fn update_square_sum(values: FloatTensor<Self>, path: KernelPath) -> FloatTensor<Self> {
