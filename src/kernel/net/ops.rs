@@ -56,6 +56,13 @@ pub trait NetOps: Backend {
     fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self>;
 }
 
+/// Does the work of a block as one of the pool's threads. From outside the pool each of its loops would go to sleep until the pool is done, and
+/// be woken again, which takes longer than a loop of a small net.
+#[cfg(feature = "flex")]
+fn among_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    if rayon::current_thread_index().is_some() { work() } else { rayon::scope(|_| work()) }
+}
+
 #[cfg(feature = "flex")]
 impl NetOps for burn::backend::Flex {
     fn net_block(
@@ -67,18 +74,19 @@ impl NetOps for burn::backend::Flex {
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
         crate::kernel::backend::cpu::only_flex(ways.path);
-        let (y, seen, kept) = super::flex::forward(x, params, &block, groups, ways, keep);
+        let (y, seen, kept) = among_workers(|| super::flex::forward(x, params, &block, groups, ways, keep));
         (y, seen, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
     }
 
     fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self> {
         let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::Kept>().ok());
-        super::flex::backward(gradient, &kept.expect("the forward pass kept it"), input_too)
+        let kept = kept.expect("the forward pass kept it");
+        among_workers(|| super::flex::backward(gradient, &kept, input_too))
     }
 
     fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
         crate::kernel::backend::cpu::only_flex(ways.path);
-        super::flex::in_evaluation(x, params, &block, ways)
+        among_workers(|| super::flex::in_evaluation(x, params, &block, ways))
     }
 
     fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
