@@ -1,10 +1,10 @@
-//! `unmix bench step`: one MoCo step is query forward and backward, key forward, SGD, moving average, enqueue.
+//! `unmix bench step`: a step of MoCo or Un-Mix, or the forward pass of features. One MoCo step is query forward and backward, key forward, SGD, moving average, enqueue.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::config::Precision;
@@ -13,17 +13,31 @@ use crate::error::{Error, Result};
 use crate::kernel::net::profile::{self, Kind};
 use crate::kernel::{KernelPath, KernelsConfig, Op};
 use crate::method::moco::{MemoryConfig, MocoConfig};
-use crate::method::{Facts, Inputs, Method, MethodConfig, Position, Setup};
+use crate::method::{Facts, Inputs, Method, MethodConfig, Mixture, Position, Setup};
 use crate::model::resnet::Stem;
-use crate::model::{ModelConfig, ModelName};
+use crate::model::{Frozen, ModelConfig, ModelName};
 use crate::optim::{OptimConfig, Optimizer};
 use crate::rng::{Purpose, Stream};
 use crate::train::step::{PHASES, compute};
 use crate::train::summary::peak_rss_mib;
 
-/// Whole MoCo steps on synthetic tensors.
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Work {
+    /// A step of MoCo: query forward and backward, key forward, SGD, moving average, enqueue.
+    Moco,
+    /// A symmetric step of Un-Mix: three query forwards (both views and the mixture) and two key forwards.
+    Unmix,
+    /// Features: the forward pass of a frozen encoder.
+    Features,
+}
+
+/// Whole steps on synthetic tensors.
 #[derive(Debug, Args)]
 pub struct Step {
+    /// What a step is.
+    #[arg(long, value_enum, default_value_t = Work::Moco)]
+    work: Work,
     /// Backbone and stem: resnet18-cifar, resnet50 (ImageNet stem), ...
     #[arg(long, default_value = "resnet18-cifar")]
     arch: String,
@@ -89,16 +103,24 @@ impl Step {
         let config = MocoConfig {
             memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() },
             temperature: 0.2,
+            symmetric: self.work == Work::Unmix,
             ..MocoConfig::default()
         };
+        if self.work == Work::Features {
+            return self.features(&model, &opened);
+        }
         let mut method = MethodConfig::Moco(config).init(&Setup::new(&opened, &model, self.batch, 1));
         let mut optimizer = Optimizer::new(OptimConfig::default());
         let views: Vec<Tensor<4>> = (0..2).map(|view| self.images(view, &opened.device)).collect();
 
         let inputs = |step: usize| {
             let position = Position { seed: 1, epoch: 0, step: step as u64 };
-            let facts = Facts { images: (0..self.batch as u32).collect(), mixture: None, position, draws: None };
-            Inputs { views: views.clone(), mixed: None, facts }
+            let partners: Vec<u32> = (0..self.batch as u32).rev().collect();
+            let mixture = (self.work == Work::Unmix).then(|| Mixture { lambda: vec![0.3; self.batch], partners });
+            // What the mixture is made of changes no time: the kernels of mixtures have a benchmark of their own.
+            let mixed = mixture.as_ref().map(|_| views[1].clone());
+            let facts = Facts { images: (0..self.batch as u32).collect(), mixture, position, draws: None };
+            Inputs { views: views.clone(), mixed, facts }
         };
         let (mut whole, mut host) = (Vec::new(), Vec::new());
         for step in 0..self.warmup + self.steps {
@@ -129,7 +151,7 @@ impl Step {
                 "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "host_s": host, "peak_mib": peak_mib(&opened),
                 "phases": phases, "device": opened.info.name, "description": opened.info.description, "compiler": opened.info.compiler,
                 "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "queue": self.queue, "splits": self.splits, "shards": self.shards(),
-                "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"),
+                "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"), "work": if self.work == Work::Unmix { "unmix" } else { "moco" },
                 "profile": split.iter().map(|(name, time)| ((*name).to_owned(), (*time).into())).collect::<Map<_, _>>(),
                 "kernels": opened.info.kernels,
             }))?;
@@ -150,6 +172,35 @@ impl Step {
             for (name, time) in &split {
                 super::super::print(&format!("    {name:20} {time:.4} s  {:4.1} %", 100.0 * time / all));
             }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Forward passes of a frozen encoder, each read back.
+    fn features(&self, model: &ModelConfig, opened: &Opened) -> Result<ExitCode> {
+        let frozen = Frozen::one("query", Setup::new(opened, model, self.batch, 1).net(3, "query"));
+        let images = self.images(0, &opened.device);
+        let mut times = Vec::new();
+        for step in 0..self.warmup + self.steps {
+            let start = Instant::now();
+            frozen.rows(images.clone()).features.into_data();
+            if step >= self.warmup {
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let (median, min, max) = super::spread(times);
+        let images_per_s = self.batch as f64 / median;
+        if self.json {
+            super::super::print_json(&json!({
+                "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "peak_mib": peak_mib(opened), "work": "features",
+                "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "steps": self.steps,
+                "device": opened.info.name, "kernels": opened.info.kernels, "version": env!("CARGO_PKG_VERSION"),
+            }))?;
+        } else {
+            super::super::print(&format!(
+                "features of {} batch {} size {} on {}: {images_per_s:.1} images/s, median {median:.4} s (min {min:.4}, max {max:.4})",
+                self.arch, self.batch, self.size, opened.info.name
+            ));
         }
         Ok(ExitCode::SUCCESS)
     }
