@@ -63,6 +63,13 @@ fn among_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if rayon::current_thread_index().is_some() { work() } else { rayon::scope(|_| work()) }
 }
 
+/// Counts a start, on the thread that asked for it.
+#[cfg(feature = "flex")]
+fn start(ways: Ways) {
+    crate::kernel::backend::cpu::only_flex(ways.path);
+    crate::kernel::path::ran(crate::kernel::Op::Net, ways.path);
+}
+
 #[cfg(feature = "flex")]
 impl NetOps for burn::backend::Flex {
     fn net_block(
@@ -73,7 +80,7 @@ impl NetOps for burn::backend::Flex {
         ways: Ways,
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
-        crate::kernel::backend::cpu::only_flex(ways.path);
+        start(ways);
         let (y, seen, kept) = among_workers(|| super::flex::forward(x, params, &block, groups, ways, keep));
         (y, seen, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
     }
@@ -85,19 +92,20 @@ impl NetOps for burn::backend::Flex {
     }
 
     fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
-        crate::kernel::backend::cpu::only_flex(ways.path);
+        start(ways);
         among_workers(|| super::flex::in_evaluation(x, params, &block, ways))
     }
 
     fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
-        crate::kernel::backend::cpu::only_flex(ways.path);
-        let (y, kept) = super::flex::pooling::forward(x, window, keep);
+        start(ways);
+        let (y, kept) = among_workers(|| super::flex::pooling::forward(x, window, keep));
         (y, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
     }
 
     fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self> {
         let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::pooling::Kept>().ok());
-        super::flex::pooling::backward(gradient, &kept.expect("the forward pass kept it"))
+        let kept = kept.expect("the forward pass kept it");
+        among_workers(|| super::flex::pooling::backward(gradient, &kept))
     }
 }
 

@@ -30,19 +30,21 @@ use self::norm::{Affine, Joined, Map, Moments, Normed};
 use super::profile::{Kind, timed};
 use super::tensors::Tensors;
 use super::{Block, Convolution, Shortcut, Ways};
-use crate::kernel::path::ran;
-use crate::kernel::{KernelPath, Op};
 
 /// One convolution with its norm, as it went.
 #[derive(Debug)]
 struct Unit {
     conv: Conv,
     map: Map,
-    /// Output of the convolution.
-    z: Buffer,
+    /// Output of the convolution; `None` where the way back makes it again.
+    z: Option<Buffer>,
     moments: Moments,
     affine: Affine,
 }
+
+/// Terms of a convolution's sums up to which its output is made again on the way back: that takes little more than reading it, and the maps of
+/// a stem are the largest of all.
+const CHEAP: usize = 160;
 
 /// What the way back needs of a block.
 #[derive(Debug)]
@@ -96,32 +98,62 @@ impl Conv {
 }
 
 impl Unit {
-    /// Convolves, and takes the statistics.
-    fn forward(conv: Conv, x: &[f32], [weight, gamma, beta]: [&[f32]; 3], groups: usize, ways: Ways) -> Self {
+    /// Convolves, and takes the statistics: the unit, and the convolution's output.
+    fn forward(conv: Conv, x: &[f32], [weight, gamma, beta]: [&[f32]; 3], groups: usize, ways: Ways) -> (Self, Buffer) {
         let [h, w] = conv.out_size();
         let map = Map { n: conv.n, pixels: h * w, channels: conv.output, groups };
         let mut z = Buffer::new(map.size());
         timed(Kind::Forward, || conv::forward(&conv, x, weight, ways, &mut z));
         let moments = timed(Kind::Norm, || Moments::of(&z, &map, ways.simd));
         let affine = moments.affine(gamma, beta);
-        Self { conv, map, z, moments, affine }
+        (Self { conv, map, z: None, moments, affine }, z)
     }
 
-    /// Norm and ReLU into memory of their own.
-    fn activated(&self, ways: Ways) -> Buffer {
+    /// With its output, unless that is cheap to make again from the block's input, which is kept anyway.
+    fn keeping(mut self, z: Buffer, of_the_input: bool) -> Self {
+        let terms = self.conv.input * self.conv.kernel * self.conv.kernel;
+        self.z = (!of_the_input || terms > CHEAP).then_some(z);
+        self
+    }
+
+    /// The convolution's output, made again from its input if it was not kept.
+    fn output(&self, input: &[f32], weight: &[f32], ways: Ways) -> Output<'_> {
+        match &self.z {
+            Some(z) => Output::Kept(z),
+            None => {
+                let mut z = Buffer::new(self.map.size());
+                timed(Kind::Forward, || conv::forward(&self.conv, input, weight, ways, &mut z));
+                Output::Again(z)
+            }
+        }
+    }
+
+    /// Norm and ReLU of the convolution's output `z`, into memory of their own.
+    fn activated(&self, z: &[f32], ways: Ways) -> Buffer {
         let mut y = Buffer::new(self.map.size());
-        timed(Kind::Norm, || norm::apply(&self.z, &self.map, &self.affine, Joined::Nothing, true, ways.simd, &mut y));
+        timed(Kind::Norm, || norm::apply(z, &self.map, &self.affine, Joined::Nothing, true, ways.simd, &mut y));
         y
     }
 
-    /// Norm and ReLU in the place of the convolution's output.
-    fn into_activated(mut self, ways: Ways) -> Buffer {
-        timed(Kind::Norm, || norm::apply_in_place(&mut self.z, &self.map, &self.affine, Joined::Nothing, true, ways.simd));
-        self.z
+    fn normed<'a>(&'a self, z: &'a [f32], gamma: &'a [f32]) -> Normed<'a> {
+        Normed { z, moments: &self.moments, gamma }
     }
+}
 
-    fn normed<'a>(&'a self, gamma: &'a [f32]) -> Normed<'a> {
-        Normed { z: &self.z, moments: &self.moments, gamma }
+/// The output of a convolution on the way back.
+enum Output<'a> {
+    Kept(&'a Buffer),
+    Again(Buffer),
+}
+
+impl std::ops::Deref for Output<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Kept(z) => z,
+            Self::Again(z) => z,
+        }
     }
 }
 
@@ -134,31 +166,32 @@ pub fn forward(
     ways: Ways,
     keep: bool,
 ) -> (FloatTensor<Flex>, Tensors<Flex>, Option<Kept>) {
-    ran(Op::Net, KernelPath::Flex);
     let [n, _, h, w] = x.shape().dims();
     let params: Vec<_> = params.0.into_iter().map(|tensor| tensor.to_contiguous()).collect();
     let x = channels_last(x);
     let mut seen = Vec::new();
     let mut unit = |at: usize, of: Convolution, size: [usize; 2], input: &[f32]| {
         let [weight, gamma, beta] = [0, 1, 2].map(|which| &params[3 * at + which]);
-        let unit = Unit::forward(conv(of, n, size, weight), input, [values(weight), values(gamma), values(beta)], groups, ways);
+        let (unit, z) =
+            Unit::forward(conv(of, n, size, weight), input, [values(weight), values(gamma), values(beta)], groups, ways);
         let (mean, variance) = unit.moments.over_groups(&unit.map);
         seen.extend([vector(&mean), vector(&variance)]);
-        unit
+        (unit, z)
     };
 
-    let mut path = Vec::new();
-    let mut last = unit(0, block.path[0], [h, w], values(&x));
+    let mut path: Vec<Unit> = Vec::new();
+    let (mut last, mut z) = unit(0, block.path[0], [h, w], values(&x));
     for (at, of) in block.path.iter().enumerate().skip(1) {
         let size = last.conv.out_size();
         let input = if keep {
-            let y = last.activated(ways);
-            path.push(last);
+            let y = last.activated(&z, ways);
+            path.push(last.keeping(z, at == 1));
             y
         } else {
-            last.into_activated(ways)
+            timed(Kind::Norm, || norm::apply_in_place(&mut z, &last.map, &last.affine, Joined::Nothing, true, ways.simd));
+            z
         };
-        last = unit(at, *of, size, &input);
+        (last, z) = unit(at, *of, size, &input);
     }
     let beside = match block.shortcut {
         Shortcut::Convolution(of) => Some(unit(block.path.len(), of, [h, w], values(&x))),
@@ -166,20 +199,22 @@ pub fn forward(
     };
     let identity = block.shortcut == Shortcut::Identity;
     let joined = match &beside {
-        Some(unit) => Joined::Normed(&unit.z, &unit.affine),
+        Some((unit, z)) => Joined::Normed(z, &unit.affine),
         None if identity => Joined::Map(values(&x)),
         None => Joined::Nothing,
     };
     let dims = last.conv.out_dims();
     let y = if keep {
         let mut y = Buffer::new(last.map.size());
-        timed(Kind::Norm, || norm::apply(&last.z, &last.map, &last.affine, joined, true, ways.simd, &mut y));
-        path.push(last);
+        timed(Kind::Norm, || norm::apply(&z, &last.map, &last.affine, joined, true, ways.simd, &mut y));
+        let first = path.is_empty();
+        path.push(last.keeping(z, first));
         y
     } else {
-        timed(Kind::Norm, || norm::apply_in_place(&mut last.z, &last.map, &last.affine, joined, true, ways.simd));
-        last.z
+        timed(Kind::Norm, || norm::apply_in_place(&mut z, &last.map, &last.affine, joined, true, ways.simd));
+        z
     };
+    let beside = beside.map(|(unit, z)| unit.keeping(z, true));
     let y = tensor(y, dims);
     let kept = keep.then(|| Kept { ways, x, y: y.clone(), params, path, beside, identity });
     (channels_first(y), Tensors(seen), kept)
@@ -187,7 +222,6 @@ pub fn forward(
 
 /// See [`super::block_in_evaluation`].
 pub fn in_evaluation(x: FloatTensor<Flex>, params: Tensors<Flex>, block: &Block, ways: Ways) -> FloatTensor<Flex> {
-    ran(Op::Net, KernelPath::Flex);
     let [n, _, h, w] = x.shape().dims();
     let params: Vec<_> = params.0.into_iter().map(|tensor| tensor.to_contiguous()).collect();
     let x = channels_last(x);
@@ -261,8 +295,10 @@ pub fn backward(dy: FloatTensor<Flex>, kept: &Kept, input_too: bool) -> Tensors<
     // Through the ReLU to the norms whose outputs were added.
     let last = &path[count - 1];
     let mut g = Gradient::of(dy);
-    let norms = [Some(last.normed(gamma(count - 1))), beside.as_ref().map(|unit| unit.normed(gamma(count)))];
-    let norms: Vec<Normed> = norms.into_iter().flatten().collect();
+    let z = last.output(values(x), weight(count - 1), ways);
+    let beside = beside.as_ref().map(|unit| (unit, unit.output(values(x), weight(count), ways)));
+    let more = beside.as_ref().map(|(unit, z)| unit.normed(z, gamma(count)));
+    let norms: Vec<Normed> = [Some(last.normed(&z, gamma(count - 1))), more].into_iter().flatten().collect();
     let backs = timed(Kind::Norm, || norm::reduce(g.values_mut(), Some(values(y)), &norms, &last.map, ways.simd));
     let mut backs = backs.into_iter();
     let mut back = backs.next().expect("one per norm");
@@ -271,25 +307,27 @@ pub fn backward(dy: FloatTensor<Flex>, kept: &Kept, input_too: bool) -> Tensors<
     // The gradient of the last convolution's output, in the gradient's place where nothing else needs that.
     let (mut dz, mut rest) = if beside.is_some() || (*identity && input_too) {
         let mut dz = Gradient::new(last.map.size(), last.conv.out_dims());
-        timed(Kind::Norm, || norm::spread(g.values(), &last.z, &back, &last.map, ways.simd, dz.values_mut()));
+        timed(Kind::Norm, || norm::spread(g.values(), &z, &back, &last.map, ways.simd, dz.values_mut()));
         (dz, Some(g))
     } else {
-        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &last.z, &back, &last.map, ways.simd));
+        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &z, &back, &last.map, ways.simd));
         (g, None)
     };
+    drop(z);
 
     let mut gradients = Vec::new();
     for at in (1..count).rev() {
         let (unit, before) = (&path[at], &path[at - 1]);
         // The input is made once more: to keep it would take as much memory as all the rest.
-        let input = before.activated(ways);
+        let z = before.output(values(x), weight(at - 1), ways);
+        let input = before.activated(&z, ways);
         gradients.push(learned(&unit.conv, &input, &dz, &back));
         let mut g = Gradient::new(before.map.size(), before.conv.out_dims());
         timed(Kind::InputGradient, || conv::input_gradient(&unit.conv, dz.values(), weight(at), ways, false, g.values_mut()));
-        let norms = [before.normed(gamma(at - 1))];
+        let norms = [before.normed(&z, gamma(at - 1))];
         let mut backs = timed(Kind::Norm, || norm::reduce(g.values_mut(), Some(&input), &norms, &before.map, ways.simd));
         back = backs.swap_remove(0);
-        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &before.z, &back, &before.map, ways.simd));
+        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &z, &back, &before.map, ways.simd));
         dz = g;
     }
     let first = &path[0].conv;
@@ -306,8 +344,8 @@ pub fn backward(dy: FloatTensor<Flex>, kept: &Kept, input_too: bool) -> Tensors<
         timed(Kind::InputGradient, || conv::input_gradient(first, dz.values(), weight(0), ways, add, dx.values_mut()));
         dx
     });
-    if let (Some(unit), Some(mut g), Some(back)) = (beside, rest, beside_back.take()) {
-        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &unit.z, &back, &unit.map, ways.simd));
+    if let (Some((unit, z)), Some(mut g), Some(back)) = (beside, rest, beside_back.take()) {
+        timed(Kind::Norm, || norm::spread_in_place(g.values_mut(), &z, &back, &unit.map, ways.simd));
         gradients.push(learned(&unit.conv, values(x), &g, &back));
         if let Some(dx) = &mut dx {
             timed(Kind::InputGradient, || conv::input_gradient(&unit.conv, g.values(), weight(count), ways, true, dx.values_mut()));

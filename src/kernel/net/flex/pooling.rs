@@ -9,8 +9,6 @@ use super::buffer::Buffer;
 use super::{channels_first, channels_last, tensor, values};
 use crate::kernel::net::Window;
 use crate::kernel::net::profile::{Kind, timed};
-use crate::kernel::path::ran;
-use crate::kernel::{KernelPath, Op};
 use crate::simd::widened;
 
 /// Where each largest value came from: what the way back needs.
@@ -35,7 +33,6 @@ fn inside(window: Window, [h, w]: [usize; 2], [y, x]: [usize; 2]) -> impl Iterat
 
 /// See [`crate::kernel::net::max_pool`]; with `keep` what [`backward`] needs.
 pub fn forward(x: FloatTensor<Flex>, window: Window, keep: bool) -> (FloatTensor<Flex>, Option<Kept>) {
-    ran(Op::Net, KernelPath::Flex);
     let x = channels_last(x);
     let dims: [usize; 4] = x.shape().dims();
     let [n, h, w, c] = dims;

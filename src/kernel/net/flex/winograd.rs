@@ -21,7 +21,6 @@ use super::grid::Conv;
 use super::lanes::{Lanes, Task};
 use super::shared::Shared;
 use super::tiles::{self, Panel};
-use crate::kernel::backend::cpu::prefer_huge_pages;
 use crate::kernel::net::simd::Simd;
 use crate::kernel::path::poisoned;
 
@@ -367,21 +366,24 @@ const MAPS: usize = 12 << 20;
 /// Tasks for the threads to share, whatever their number.
 const TASKS: usize = 16;
 
-/// Memory that is written before it is read. Each thread keeps what it used: fresh memory costs a page fault per 4 KiB, about 0.25 us.
-struct Room {
-    values: Vec<f32>,
-    from: usize,
-    len: usize,
+/// Memory that is written before it is read: large rooms from the arena that all share, small ones from the thread, which keeps what it used,
+/// so that they are in its own caches.
+enum Room {
+    Shared(Buffer),
+    Own { values: Vec<f32>, from: usize, len: usize },
 }
 
 thread_local! {
     static ROOMS: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Values up to which a room is the thread's own: as much as a second-level cache holds.
+const OWN_ROOM: usize = 1 << 18;
+
 impl Room {
     fn take(len: usize) -> Self {
-        if len == 0 {
-            return Self { values: Vec::new(), from: 0, len };
+        if len == 0 || len > OWN_ROOM {
+            return Self::Shared(Buffer::new(len));
         }
         let need = len + LINE;
         let values = ROOMS.with_borrow_mut(|rooms| {
@@ -390,25 +392,20 @@ impl Room {
             let index = fits.or_else(|| (0..rooms.len()).max_by_key(|&i| rooms[i].len()));
             index.map(|index| rooms.swap_remove(index)).filter(|room| room.len() >= need)
         });
-        let mut values = values.unwrap_or_else(|| {
-            let mut values = Vec::with_capacity(need);
-            prefer_huge_pages(values.as_mut_ptr(), need);
-            values.resize(need, 0.0);
-            values
-        });
+        let mut values = values.unwrap_or_else(|| vec![0.0; need]);
         if poisoned() {
             values.fill(f32::NAN);
         }
         // Values to the next multiple of 64 bytes.
         let from = values.as_ptr().align_offset(4 * LINE).min(LINE);
-        Self { values, from, len }
+        Self::Own { values, from, len }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if self.len > 0 {
-            let values = std::mem::take(&mut self.values);
+        if let Self::Own { values, .. } = self {
+            let values = std::mem::take(values);
             // At the end of a thread its rooms may be gone already.
             let _ = ROOMS.try_with(|rooms| rooms.borrow_mut().push(values));
         }
@@ -419,13 +416,19 @@ impl Deref for Room {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.values[self.from..self.from + self.len]
+        match self {
+            Self::Shared(buffer) => buffer,
+            Self::Own { values, from, len } => &values[*from..from + len],
+        }
     }
 }
 
 impl DerefMut for Room {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values[self.from..self.from + self.len]
+        match self {
+            Self::Shared(buffer) => buffer,
+            Self::Own { values, from, len } => &mut values[*from..*from + *len],
+        }
     }
 }
 
