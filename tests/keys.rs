@@ -33,7 +33,7 @@ type Entry = (&'static str, &'static [&'static str], &'static str, Shows);
 const NOTE: Shows = Elsewhere("a note of the experiment, which the report shows");
 const FILES: Shows = Elsewhere("names files on a disk: tests/hostile.rs and the tests of src/data");
 const SPEED: Shows = Elsewhere("speed alone: the bits are the same, which tests/pretrain.rs asserts");
-const PATHS: Shows = Elsewhere("another path to the same numbers: tests/kernels.rs and tests/scores.rs");
+const PATHS: Shows = Elsewhere("another path to the same numbers: tests/kernels.rs, tests/scores.rs and tests/net.rs");
 const SAVES: Shows = Elsewhere("how often the state is saved: tests/pretrain.rs stops and resumes runs");
 const KEPT: Shows = Elsewhere("which checkpoints stay: tests/recovery.rs and the tests of src/train/checkpoint");
 const TUNES: Shows = Elsewhere("part of the protocol of `unmix eval finetune`: tests/eval.rs");
@@ -113,6 +113,9 @@ const TABLE: &[Entry] = &[
     ("kernels.mix", &[], "", PATHS),
     ("kernels.ingest", &[], "", PATHS),
     ("kernels.scores", &[], "", PATHS),
+    ("kernels.net", &[], "", PATHS),
+    ("kernels.update", &[], "", PATHS),
+    ("kernels.winograd", &[], "", PATHS),
     ("method.name", &[], "method={\"name\": \"insdis\", \"negatives\": 24}", Run),
     ("method.temperature", &[], "method.temperature=0.2", Run),
     ("method.loss", &[], "method.loss=nce", Run),

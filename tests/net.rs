@@ -22,6 +22,11 @@ fn blocks_of_the_shapes_of_a_run() {
     common::suite("block_shapes");
 }
 
+#[test]
+fn every_path_moves_parameters_as_the_loops_do() {
+    common::suite("updates");
+}
+
 /// A path of another device is refused before anything runs; it is never quietly another one.
 #[test]
 fn a_path_of_another_device_panics() {

@@ -14,6 +14,7 @@ mod production;
 mod scores;
 mod suites;
 mod tally;
+mod update;
 mod upload;
 
 use std::collections::BTreeMap;

@@ -422,23 +422,34 @@ pub fn blocks_of_the_shapes_of_a_run(opened: &Opened, tally: &mut Tally) {
         case(2, [14, 14], 512, &[(256, 1, 1), (256, 3, 2), (1024, 1, 1)], Some(Some((1024, 1, 2))), 2),
     ];
     let best = Simd::best();
-    for case in cases {
+    let plain = Ways { path: KernelPath::Tensor, ..Ways::portable() };
+    let mut others: Vec<Ways> =
+        ways(opened).into_iter().filter(|ways| ways.path != KernelPath::Tensor && ways.simd == best).collect();
+    let (mut device, mut all) = (opened.device.clone(), cases.len());
+    if others.is_empty() {
+        // With tensor operations alone there is the CPU to compare with, on a case that software Vulkan computes in seconds.
+        match crate::device::open("cpu") {
+            Ok(cpu) => (device, others, all) = (cpu.device, vec![plain], 1),
+            Err(why) => return tally.note(format!("nothing to compare tensor operations with: {why}")),
+        }
+    }
+    for case in &cases[..all] {
         let inputs = case.inputs(5);
-        let out = |tensor: Ways| {
-            let (x, units) = tensors(&case, &inputs, &opened.device);
+        let out = |device: &Device, ways: Ways| {
+            let (x, units) = tensors(case, &inputs, device);
             let only = units.iter().map(|(unit, _)| unit.clone()).collect();
-            let (y, _) = net::block(x.clone(), only, &case.block, case.groups, tensor);
+            let (y, _) = net::block(x.clone(), only, &case.block, case.groups, ways);
             let count = y.dims().iter().product();
             let y = common::values(y);
             let mut draw = Stream::new(6, Purpose::Synthetic, &[count as u64]);
             let cotangent: Vec<f64> = (0..count).map(|_| f64::from(draw.normal() as f32)).collect();
-            (y, gradients(&case, x, units, &cotangent, tensor))
+            (y, gradients(case, x, units, &cotangent, ways))
         };
-        let (want, want_gradients) = out(Ways { path: KernelPath::Tensor, ..Ways::portable() });
-        for ways in ways(opened).into_iter().filter(|ways| ways.path != KernelPath::Tensor && ways.simd == best) {
+        let (want, want_gradients) = out(&device, plain);
+        for &ways in &others {
             tally.case(&format!("{}, {}", case.name(), named(ways)), || {
-                let (got, got_gradients) = out(ways);
-                let allowed = allowed(&case, ways);
+                let (got, got_gradients) = out(&opened.device, ways);
+                let allowed = allowed(case, ways);
                 let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(*v)).collect() };
                 assert_close("output", &got, &wide(&want), allowed);
                 for (at, (got, want)) in got_gradients.iter().zip(&want_gradients).enumerate() {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Body, Suite, Tally, common, first_losses, golden, gradients, kernels, net, production, scores, upload};
+use super::{Body, Suite, Tally, common, first_losses, golden, gradients, kernels, net, production, scores, update, upload};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
 use crate::kernel::{KernelsConfig, Op};
@@ -188,6 +188,12 @@ pub const SUITES: &[Suite] = &[
         "block_shapes",
         "blocks of the shapes of a run on every path with those of plain tensor operations",
         net::blocks_of_the_shapes_of_a_run,
+    ),
+    on_device(
+        Group::Net,
+        "updates",
+        "updates of parameters on every path with f64 loops",
+        update::every_path_moves_parameters_as_the_loops_do,
     ),
     gradient("info_nce", gradients::info_nce_has_the_gradient_of_its_definition),
     gradient("mixture_terms", gradients::mixture_terms_have_the_gradient_of_their_definition),

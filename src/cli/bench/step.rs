@@ -44,6 +44,9 @@ pub struct Step {
     /// Factor on the planes of the stages.
     #[arg(long, default_value_t = 1.0)]
     width: f64,
+    /// Channels after the stem, which does not scale.
+    #[arg(long, default_value_t = ModelConfig::default().stem_channels)]
+    stem_channels: usize,
     /// Source images per step; each has two views.
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -270,7 +273,8 @@ impl Step {
             Error::input(format!("there is no backbone `{name}`"))
                 .hint(crate::error::nearest(name, ["resnet18", "resnet34", "resnet50", "resnet101", "resnet26b"]))
         })?;
-        let model = ModelConfig { name, stem, width: self.width, bn_splits: self.splits, ..ModelConfig::default() };
+        let (stem_channels, bn_splits) = (self.stem_channels, self.splits);
+        let model = ModelConfig { name, stem, stem_channels, width: self.width, bn_splits, ..ModelConfig::default() };
         let mut problems = Vec::new();
         model.problems("model", &mut problems);
         match problems.first() {
