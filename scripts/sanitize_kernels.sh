@@ -256,6 +256,11 @@ impl Random {
     fn values(&mut self, len: usize) -> Vec<f32> {
         exactly((0..len).map(|_| (self.next() % 17) as f32 - 8.0).collect())
     }
+
+    /// Numbers up to 8, with so many bits that the rounding errors of a sum are not all the same.
+    fn reals(&mut self, len: usize) -> Vec<f32> {
+        exactly((0..len).map(|_| (self.next() % (1 << 20)) as f32 / 65_536.0 - 8.0).collect())
+    }
 }
 
 fn mix(mut z: u64) -> u64 {
@@ -352,7 +357,7 @@ fn weight_gradient(conv: &Conv, x: &[f32], g: &[f32]) -> Vec<(usize, f64)> {
 
 /// The error that F(4x4) may have in a sum of so many products of integers up to 8: the largest that was seen is a fifth of it.
 fn tolerance(variant: Option<Variant>, terms: usize) -> f64 {
-    if variant == Some(Variant::F4) { 2e-4 * (terms as f64).sqrt() } else { 0.0 }
+    if variant == Some(Variant::F4) { 1.5e-3 * (terms as f64).sqrt() } else { 0.0 }
 }
 
 fn convolution(conv: &Conv, simds: &[Simd], random: &mut Random, log: &Log) {
@@ -426,16 +431,16 @@ fn convolutions(random: &mut Random) -> Vec<Conv> {
         for output in CHANNELS {
             let mut add = |(kernel, stride, padding): (usize, usize, usize)| {
                 let n = random.of(&[1, 2, 3]);
-                loop {
+                let mut found: Vec<Conv> = Vec::new();
+                // With many channels what is left over of a map is what matters, not its size.
+                let cost = |conv: &Conv| (conv.out_len() * input * kernel * kernel).max(2_000_000);
+                while found.len() < 12 {
                     let size = [random.of(&sides), random.of(&sides)];
-                    let conv = Conv { n, size, input, output, kernel, stride, padding };
-                    let fits = size[0] != size[1] && size.iter().all(|side| side + 2 * padding >= kernel);
-                    // With many channels what is left over of a map is what matters, not its size.
-                    if fits && (size[0] * size[1] <= 14 || conv.out_len() * input * kernel * kernel <= 2_000_000) {
-                        out.push(conv);
-                        break;
+                    if size[0] != size[1] && size.iter().all(|side| side + 2 * padding >= kernel) {
+                        found.push(Conv { n, size, input, output, kernel, stride, padding });
                     }
                 }
+                out.push(found.into_iter().min_by_key(cost).expect("there are some"));
             };
             for padding in 0..3 {
                 add((3, 1, padding));
@@ -474,9 +479,10 @@ fn convolutions(random: &mut Random) -> Vec<Conv> {
 
 fn norms(map: &Map, simds: &[Simd], random: &mut Random, log: &Log) {
     let (c, size) = (map.channels, map.size());
-    let z: [Vec<f32>; 2] = [random.values(size), random.values(size)];
-    let (y, dy) = (random.values(size), random.values(size));
-    let mut params = || exactly(random.values(c).iter().map(|value| value / 8.0).collect());
+    let z: [Vec<f32>; 2] = [random.reals(size), random.reals(size)];
+    // Some of the values of a ReLU are 0.
+    let (y, dy) = (random.values(size), random.reals(size));
+    let mut params = || exactly(random.reals(c).iter().map(|value| value / 8.0).collect());
     let (gamma, beta) = ([params(), params()], [params(), params()]);
     // Group and channel of a value, and the values of a group's channel.
     let place = |at: usize| at / c / map.pixels % map.groups * c + at % c;
@@ -704,9 +710,8 @@ fn main() {
 
     let began = std::time::Instant::now();
     OWN_ROOMS.store(true, Relaxed);
-    // The last ones are those of each order of work.
-    let again: Vec<&Conv> = shapes.iter().enumerate().filter(|(at, _)| at % 13 == 0 || at + 14 >= shapes.len()).map(|(_, c)| c).collect();
-    let again: Vec<&Conv> = again.into_iter().filter(|conv| conv.kernel == 3 && conv.stride == 1 && conv.padding <= 2).collect();
+    let again = shapes.iter().filter(|conv| conv.kernel == 3 && conv.stride == 1 && conv.padding <= 2);
+    let again: Vec<&Conv> = again.step_by(9).collect();
     for conv in &again {
         convolution(conv, &simds, &mut random, &log);
     }

@@ -3,6 +3,8 @@
 mod features;
 mod loader;
 mod mixture;
+#[cfg(feature = "flex")]
+mod net;
 mod probe;
 mod scores;
 mod step;
@@ -26,6 +28,9 @@ pub enum Bench {
     Scores(scores::Scores),
     /// A whole linear probe on features that are already computed.
     Probe(probe::ProbeBench),
+    /// The CPU's convolutions layer by layer, beside the peak of the processor.
+    #[cfg(feature = "flex")]
+    Net(net::Net),
     /// The forward passes of a run's encoder alone, and the features of its training split from files.
     Features(features::FeaturesBench),
 }
@@ -39,6 +44,8 @@ impl Bench {
             Self::Mixture(mixture) => mixture.run(),
             Self::Scores(scores) => scores.run(),
             Self::Probe(probe) => probe.run(),
+            #[cfg(feature = "flex")]
+            Self::Net(net) => net.run(),
             Self::Features(features) => features.run(),
         }
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::lanes::{Lanes, Task};
+use super::lanes::{Lanes, Task, prefetch};
 use super::shared::Shared;
 use super::tiles::{self, MOST_ROWS, Panel};
 use crate::kernel::net::simd::Simd;
@@ -348,6 +348,8 @@ fn valid(all: Range<usize>, step: usize, offset: isize, size: usize) -> Range<us
     first..end
 }
 
+/// Values of a cache line.
+const LINE: usize = 16;
 /// Positions whose gradients stay in the caches while all terms meet them.
 const CHUNK_ROWS: usize = 128;
 /// Independent sums over which the positions are spread where the weights are few, whatever the number of threads.
@@ -435,12 +437,28 @@ impl Task for Correlate<'_> {
 }
 
 impl Correlate<'_> {
+    /// What the taps of some lines of positions read, without the lines above and below.
+    fn source_of(&self, lines: Range<usize>) -> &[f32] {
+        let Grid { positions: [height, _], step, source: [h, w], pixel, .. } = *self.grid;
+        let value = |line: usize| ((line / height * h + (line % height * step).min(h)) * w * pixel).min(self.source.len());
+        let end = self.images.end * height;
+        &self.source[value(lines.start.min(end))..value(lines.end.min(end))]
+    }
+
     #[inline(always)]
     fn chunk<L: Lanes, const M: usize, const V: usize>(&self, lines: Range<usize>, room: &[f32], first: bool) {
         let run = self.grid.run;
         let tiles = run.div_ceil(M);
         let all = self.grid.taps.len() * tiles;
-        for tile in self.share * all / self.shares..(self.share + 1) * all / self.shares {
+        let own = self.share * all / self.shares..(self.share + 1) * all / self.shares;
+        let ahead = self.source_of(lines.end..lines.end + lines.len());
+        let count = own.len();
+        for (at, tile) in own.enumerate() {
+            // The pixels of the next lines move to the second-level cache meanwhile: a tile reads a few values of each pixel, which no processor
+            // foresees.
+            for line in ahead.len() / LINE * at / count..ahead.len() / LINE * (at + 1) / count {
+                prefetch(ahead[line * LINE..].as_ptr());
+            }
             let (tap, from) = (tile / tiles, tile % tiles * M);
             let terms = Terms { tap, from, count: M.min(run - from) };
             if terms.count == M {

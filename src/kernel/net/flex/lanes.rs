@@ -272,3 +272,15 @@ impl Lanes for [f32; 4] {
         each!(self, sign, |a: f32, b: f32| if b > 0.0 { a } else { 0.0 })
     }
 }
+
+/// Asks for the cache line at an address, which need not be valid, to be moved to the second-level cache.
+#[inline(always)]
+pub fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction belongs to every x86-64 processor, and reads nothing that the program could see.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

@@ -1,7 +1,7 @@
 //! Blocks on the CPU backend's memory.
 //!
 //! Maps are channels-last here. To Burn they are `[n, c, h, w]` all the same, with the strides of that order, so that nothing outside has to
-//! know: [`channels_last`] hands a block's output to the next one without a copy, and permutes whatever else comes.
+//! know: `channels_last` hands a block's output to the next one without a copy, and permutes whatever else comes.
 
 #![expect(
     clippy::needless_range_loop,

@@ -1,6 +1,6 @@
 //! The two matrix kernels: a tile of the output stays in registers while its sum runs.
 //!
-//! A tile is `M` rows of `V` vectors. [`widths`] cuts a number of columns into panels of 4, 2 or 1 vectors, [`rows`] says how many rows go
+//! A tile is `M` rows of `V` vectors. [`panels`] cuts a number of columns into panels of 4, 2 or 1 vectors, [`rows`] says how many rows go
 //! with each: together they leave registers for the operands.
 
 use super::lanes::Lanes;

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::grid::Conv;
-use super::lanes::{Lanes, Task};
+use super::lanes::{Lanes, Task, prefetch};
 use super::shared::Shared;
 use super::tiles::{self, Panel};
 use crate::kernel::net::simd::Simd;
@@ -856,18 +856,6 @@ impl Product<'_> {
             }
         }
     }
-}
-
-/// Asks for the cache line at an address, which need not be valid, to be moved to the second-level cache.
-#[inline(always)]
-fn prefetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction belongs to every x86-64 processor, and reads nothing that the program could see.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 /// The products of `count` rows, up to `M`, with a panel. Meanwhile `run` cache lines from `ahead` on are prefetched.
