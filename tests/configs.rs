@@ -200,7 +200,7 @@ fn small_cpu(method: &str) -> Row {
 fn embedded() -> Row {
     let grey = json!({"/views/mean": [0.287, 0.287, 0.287], "/views/std": [0.354, 0.354, 0.354]});
     small_cpu("moco").and(grey).and(json!({
-        "/data/batch": 64, "/views/crop/min_area": 0.4, "/method/memory/size": 256, "/model/bn_splits": 4, "/schedule/epochs": 6,
+        "/data/batch": 64, "/views/crop/min_area": 0.4, "/method/memory/size": 256, "/model/bn_splits": 4, "/schedule/epochs": 20,
     }))
 }
 

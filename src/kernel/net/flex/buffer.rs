@@ -13,8 +13,8 @@ use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProper
 const LINE: usize = 16;
 const LINE_BYTES: usize = LINE * size_of::<f32>();
 
-/// Memory that is asked for at a time. The system gives pages only once they are written, so that what is never taken costs nothing.
-const REGION_BYTES: usize = 1 << 30;
+/// Memory that is asked for at a time. Unix gives pages only once they are written, so that what is never taken costs nothing.
+const REGION_BYTES: usize = if cfg!(unix) { 1 << 30 } else { 1 << 26 };
 
 /// Free lines by the address of the first: neighbours are one extent. What is taken is the first extent that is long enough, so that a step
 /// takes the same places as the one before it, and the maps of a deep stage share the memory of a shallow one's.

@@ -132,6 +132,29 @@ impl Grid {
         (grid, pairs().map(|((i, _), (j, _))| i * k + j).collect())
     }
 
+    /// Refuses what would read or write beyond a map: the kernels trust a grid that has passed.
+    ///
+    /// # Panics
+    /// A run that leaves its line of the source, or a position outside the target.
+    fn check(&self) {
+        let [height, width] = self.positions;
+        if height == 0 || width == 0 {
+            return;
+        }
+        let last = |count: usize| (count - 1) * self.spread;
+        assert!(
+            last(height) + self.at[0] < self.target[0] && last(width) + self.at[1] < self.target[1],
+            "a position beyond the target"
+        );
+        // A run within a pixel is where the pixel is, and pixels outside the source are left out; a longer one must fit in its line.
+        let ends = |dx: isize| {
+            ((width - 1) * self.step)
+                .checked_add_signed(dx)
+                .is_some_and(|x| x * self.pixel + self.run <= self.source[1] * self.pixel)
+        };
+        assert!(self.run <= self.pixel || self.taps.iter().all(|[_, dx]| *dx >= 0 && ends(*dx)), "a run beyond its line");
+    }
+
     /// Positions of all images.
     pub fn rows(&self) -> usize {
         self.images * self.positions[0] * self.positions[1]
@@ -197,9 +220,10 @@ pub fn pack(grid: &Grid, columns: usize, simd: Simd, value: impl Fn(usize, usize
 /// The sums of a grid: `target[position] = sum over taps and runs of source x packed`, added to what is there with `add`.
 ///
 /// # Panics
-/// Source, weights and target are not of the grid's size.
+/// Source, weights and target are not of the grid's size, or the grid leaves them.
 pub fn multiply(grid: &Grid, source: &[f32], packed: &Packed, add: bool, target: &mut [f32]) {
     let Packed { columns, simd, .. } = *packed;
+    grid.check();
     assert_eq!(source.len(), grid.images * grid.source[0] * grid.source[1] * grid.pixel, "source of another size");
     assert_eq!(target.len(), grid.images * grid.target[0] * grid.target[1] * columns, "target of another size");
     assert!(packed.values.len() >= columns * grid.terms(), "weights of another size");
@@ -363,6 +387,8 @@ const SUMS: usize = 16;
 pub fn correlate(grid: &Grid, source: &[f32], gradient: &[f32], columns: usize, simd: Simd) -> Buffer {
     assert_eq!(source.len(), grid.images * grid.source[0] * grid.source[1] * grid.pixel, "source of another size");
     assert_eq!(gradient.len(), grid.rows() * columns, "gradient of another size");
+    grid.check();
+    assert!(grid.spread == 1 && grid.at == [0, 0], "gradients of a forward convolution alone lie as its positions do");
     let simd = simd.no_wider_than(columns);
     let (panels, _) = tiles::panels(columns, simd);
     let sums = (SUMS / panels.len()).clamp(1, grid.images);
