@@ -745,7 +745,6 @@ if ! (cd "$work/crate" && RUSTFLAGS="-Zsanitizer=address -Awarnings" CARGO_TARGE
 fi
 # Wide rooms between what is allocated, so that a whole line of pixels too far is seen, too; leaks are no concern here.
 export ASAN_OPTIONS=detect_leaks=0:redzone=2048:allow_addr2line=1
-export UBSAN_OPTIONS=
 if ! "$target/$host/release/sanitize-kernels"; then
   echo "FAILED: kernels of $kernels" >&2
   exit 1
