@@ -1,13 +1,13 @@
 //! The gradients of a block: one node, whose backward pass is the backend's.
 
+use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend};
 
-use super::ops::{Kept, NetOps};
+use super::ops::{Kept, NetGradients, NetOps};
 use super::tensors::Tensors;
 use super::{Block, Ways, Window};
 
@@ -15,7 +15,7 @@ use super::{Block, Ways, Window};
 #[derive(Debug)]
 struct Node;
 
-impl<B: Backend + NetOps, const N: usize> Backward<B, N> for Node {
+impl<B: NetGradients, const N: usize> Backward<B, N> for Node {
     type State = Kept;
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
@@ -35,7 +35,7 @@ impl<B: Backend + NetOps, const N: usize> Backward<B, N> for Node {
 #[derive(Debug)]
 struct Pooling;
 
-impl<B: Backend + NetOps> Backward<B, 1> for Pooling {
+impl<B: NetGradients> Backward<B, 1> for Pooling {
     type State = Kept;
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
@@ -44,7 +44,7 @@ impl<B: Backend + NetOps> Backward<B, 1> for Pooling {
     }
 }
 
-impl<B: Backend + NetOps, C: CheckpointStrategy> NetOps for Autodiff<B, C> {
+impl<B: NetGradients, C: CheckpointStrategy> NetOps for Autodiff<B, C> {
     fn net_block(
         x: FloatTensor<Self>,
         params: Tensors<Self>,
@@ -63,14 +63,6 @@ impl<B: Backend + NetOps, C: CheckpointStrategy> NetOps for Autodiff<B, C> {
         }
     }
 
-    fn net_block_backward(_: FloatTensor<Self>, _: Kept, _: bool) -> Tensors<Self> {
-        unimplemented!("a block has no second derivatives")
-    }
-
-    fn net_block_in_evaluation(_: FloatTensor<Self>, _: Tensors<Self>, _: Block, _: Ways) -> FloatTensor<Self> {
-        unimplemented!("a block in evaluation has no gradients: `block_in_evaluation` takes the path `tensor`")
-    }
-
     fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, _: bool) -> (FloatTensor<Self>, Kept) {
         let (x, node) = x.into_parts();
         let y = match Backward::<B, 1>::prepare::<C>(Pooling, [node]).compute_bound().stateful() {
@@ -82,16 +74,12 @@ impl<B: Backend + NetOps, C: CheckpointStrategy> NetOps for Autodiff<B, C> {
         };
         (y, Kept::default())
     }
-
-    fn net_max_pool_backward(_: FloatTensor<Self>, _: Kept) -> FloatTensor<Self> {
-        unimplemented!("a pooling has no second derivatives")
-    }
 }
 
 /// What [`NetOps::net_block`] gives on a backend.
 type Output<B> = (FloatTensor<B>, Tensors<B>, Kept);
 
-fn tracked<B: Backend + NetOps, C: CheckpointStrategy, const N: usize>(
+fn tracked<B: NetGradients, C: CheckpointStrategy, const N: usize>(
     x: FloatTensor<Autodiff<B, C>>,
     params: Tensors<Autodiff<B, C>>,
     block: Block,

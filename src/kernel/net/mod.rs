@@ -21,7 +21,7 @@ use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::ops::NetOps;
+use self::ops::{NetEvaluation, NetOps};
 use self::simd::Simd;
 use self::tensors::Tensors;
 use super::KernelPath;
@@ -206,18 +206,18 @@ pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: usize, ways:
 /// As [`block`].
 ///
 /// # Panics
-/// A path that the device does not have.
+/// A path that the device does not have; a net on a graph, on any path but `tensor`.
 pub fn block_in_evaluation(x: Tensor<4>, units: Vec<(Unit, Statistics)>, block: &Block, ways: Ways) -> Tensor<4> {
     assert_eq!(units.len(), block.units(), "a block has one unit per convolution");
-    let graph = x.is_autodiff() || units.iter().any(|(unit, _)| unit.weight.is_autodiff());
-    // What is differentiated in evaluation is rare enough to need no kernel of its own.
-    if graph || ways.path == KernelPath::Tensor {
+    if ways.path == KernelPath::Tensor {
         return tensor::block_in_evaluation(x, units, block);
     }
+    let graph = x.is_autodiff() || units.iter().any(|(unit, _)| unit.weight.is_autodiff());
+    assert!(!graph, "nobody differentiates an evaluation on the path `{}`: take the net without its graph", ways.path.name());
     let params = units.into_iter().flat_map(|(Unit { weight, gamma, beta }, Statistics { mean, variance })| {
         [weight.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch(), mean.into_dispatch(), variance.into_dispatch()]
     });
-    Tensor::from_dispatch(<Dispatch as NetOps>::net_block_in_evaluation(
+    Tensor::from_dispatch(<Dispatch as NetEvaluation>::net_block_in_evaluation(
         x.into_dispatch(),
         Tensors(params.collect()),
         block.clone(),

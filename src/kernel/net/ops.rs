@@ -38,9 +38,25 @@ pub trait NetOps: Backend {
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept);
 
-    /// The gradients of the input, with `input_too` alone and first, and of `params` in their order.
+    /// See [`super::max_pool`]; the second result is what the backward pass needs, with `keep` alone.
+    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept);
+}
+
+/// The backward passes of [`NetOps`]. They have none themselves: a graph of a graph does not compile.
+pub trait NetGradients: NetOps {
+    /// The gradients of the input of [`NetOps::net_block`], with `input_too` alone and first, and of `params` in their order.
     fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self>;
 
+    /// The gradient of the input of [`NetOps::net_max_pool`].
+    fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self>;
+}
+
+/// Blocks that nobody differentiates.
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+)]
+pub trait NetEvaluation: Backend {
     /// See [`super::block_in_evaluation`]. `params` are weight, gamma, beta, mean and variance of each unit.
     fn net_block_in_evaluation(
         x: FloatTensor<Self>,
@@ -48,12 +64,6 @@ pub trait NetOps: Backend {
         block: Block,
         ways: Ways,
     ) -> FloatTensor<Self>;
-
-    /// See [`super::max_pool`]; the second result is what the backward pass needs, with `keep` alone.
-    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept);
-
-    /// The gradient of its input.
-    fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self>;
 }
 
 /// Does the work of a block as one of the pool's threads. From outside the pool each of its loops would go to sleep until the pool is done, and
@@ -85,27 +95,33 @@ impl NetOps for burn::backend::Flex {
         (y, seen, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
     }
 
+    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
+        start(ways);
+        let (y, kept) = among_workers(|| super::flex::pooling::forward(x, window, keep));
+        (y, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
+    }
+}
+
+#[cfg(feature = "flex")]
+impl NetGradients for burn::backend::Flex {
     fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self> {
         let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::Kept>().ok());
         let kept = kept.expect("the forward pass kept it");
         among_workers(|| super::flex::backward(gradient, &kept, input_too))
     }
 
-    fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
-        start(ways);
-        among_workers(|| super::flex::in_evaluation(x, params, &block, ways))
-    }
-
-    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
-        start(ways);
-        let (y, kept) = among_workers(|| super::flex::pooling::forward(x, window, keep));
-        (y, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
-    }
-
     fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self> {
         let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::pooling::Kept>().ok());
         let kept = kept.expect("the forward pass kept it");
         among_workers(|| super::flex::pooling::backward(gradient, &kept))
+    }
+}
+
+#[cfg(feature = "flex")]
+impl NetEvaluation for burn::backend::Flex {
+    fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
+        start(ways);
+        among_workers(|| super::flex::in_evaluation(x, params, &block, ways))
     }
 }
 
@@ -122,20 +138,26 @@ impl NetOps for burn_cubecl::CubeBackend {
         panic!("{}", absent(ways))
     }
 
+    fn net_max_pool(_: FloatTensor<Self>, _: Window, ways: Ways, _: bool) -> (FloatTensor<Self>, Kept) {
+        panic!("{}", absent(ways))
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl NetGradients for burn_cubecl::CubeBackend {
     fn net_block_backward(_: FloatTensor<Self>, _: Kept, _: bool) -> Tensors<Self> {
         unreachable!("no forward pass of this backend kept anything")
     }
 
-    fn net_block_in_evaluation(_: FloatTensor<Self>, _: Tensors<Self>, _: Block, ways: Ways) -> FloatTensor<Self> {
-        panic!("{}", absent(ways))
-    }
-
-    fn net_max_pool(_: FloatTensor<Self>, _: Window, ways: Ways, _: bool) -> (FloatTensor<Self>, Kept) {
-        panic!("{}", absent(ways))
-    }
-
     fn net_max_pool_backward(_: FloatTensor<Self>, _: Kept) -> FloatTensor<Self> {
         unreachable!("no forward pass of this backend kept anything")
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl NetEvaluation for burn_cubecl::CubeBackend {
+    fn net_block_in_evaluation(_: FloatTensor<Self>, _: Tensors<Self>, _: Block, ways: Ways) -> FloatTensor<Self> {
+        panic!("{}", absent(ways))
     }
 }
 

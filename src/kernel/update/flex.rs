@@ -1,35 +1,18 @@
 //! Updates on the CPU backend's memory, by all threads: every value is read once and written once.
 
-use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, TensorData};
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 use super::SgdStep;
-use crate::kernel::net::flex::buffer::Buffer;
+use crate::kernel::net::flex::{own, values};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 use crate::simd::widened;
 
 /// Values of a task. It is part of the sum of squares' definition: its parts are added in their order.
 const CHUNK: usize = 1 << 14;
-
-fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
-    tensor.as_slice::<f32>().expect("parameters are contiguous f32")
-}
-
-/// A tensor that may be changed: itself where nobody else holds it and it is no part of a larger one, else a copy.
-fn own(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
-    // A contiguous tensor must not be cloned here: it would have two holders.
-    let tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
-    if tensor.is_unique() && tensor.storage::<f32>().len() == values(&tensor).len() {
-        return tensor;
-    }
-    let mut buffer = Buffer::new(values(&tensor).len());
-    buffer.copy_from_slice(values(&tensor));
-    let len = buffer.len();
-    FloatTensor::<Flex>::from_data(TensorData::from_bytes(buffer.into_bytes(), [len], DType::F32))
-}
 
 /// See [`super::sgd`].
 pub fn sgd(
@@ -40,7 +23,8 @@ pub fn sgd(
     first: bool,
 ) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
     ran(Op::Update, KernelPath::Flex);
-    let (mut weight, gradient, mut velocity) = (own(weight), gradient.to_contiguous(), own(velocity));
+    let count = gradient.shape().num_elements();
+    let (mut weight, gradient, mut velocity) = (own(weight, [count]), gradient.to_contiguous(), own(velocity, [count]));
     let gradient = values(&gradient);
     let factors = [step.lr as f32, if first { 0.0 } else { step.momentum as f32 }, step.weight_decay as f32];
     let (weights, velocities) = (weight.storage_mut::<f32>(), velocity.storage_mut::<f32>());
@@ -67,12 +51,12 @@ widened! {
 /// See [`super::average`].
 pub fn average(slow: FloatTensor<Flex>, fast: &FloatTensor<Flex>, momentum: f64) -> FloatTensor<Flex> {
     ran(Op::Update, KernelPath::Flex);
-    let (mut slow, fast) = (own(slow), fast.to_contiguous());
+    let (mut slow, fast) = (own(slow, [fast.shape().num_elements()]), fast.to_contiguous());
     let fast = values(&fast);
     let shares = [momentum as f32, (1.0 - momentum) as f32];
-    let values = slow.storage_mut::<f32>();
-    assert_eq!(values.len(), fast.len(), "an average of tensors of different sizes");
-    values.par_chunks_mut(CHUNK).zip(fast.par_chunks(CHUNK)).for_each(|(slow, fast)| average_values(slow, fast, shares));
+    let slows = slow.storage_mut::<f32>();
+    assert_eq!(slows.len(), fast.len(), "an average of tensors of different sizes");
+    slows.par_chunks_mut(CHUNK).zip(fast.par_chunks(CHUNK)).for_each(|(slow, fast)| average_values(slow, fast, shares));
     slow
 }
 

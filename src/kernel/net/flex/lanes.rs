@@ -284,3 +284,35 @@ pub fn prefetch(at: *const f32) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
 }
+
+/// `V` vectors, of which the last that have values may be partly filled and those behind are zeros.
+///
+/// # Safety
+/// `count` values can be read.
+#[inline(always)]
+pub unsafe fn read<L: Lanes, const V: usize>(from: *const f32, count: usize) -> [L; V] {
+    let mut out = [L::zero(); V];
+    for v in 0..V {
+        // SAFETY: the caller's. Nothing is read from an address behind the last value.
+        out[v] = unsafe {
+            let from = from.wrapping_add(v * L::N);
+            if count >= (v + 1) * L::N { L::load(from) } else { L::load_some(from, count.saturating_sub(v * L::N)) }
+        };
+    }
+    out
+}
+
+/// Writes the first `count` values of `V` vectors.
+///
+/// # Safety
+/// `count` values can be written.
+#[inline(always)]
+pub unsafe fn write<L: Lanes, const V: usize>(values: [L; V], to: *mut f32, count: usize) {
+    for v in 0..V {
+        // SAFETY: the caller's. Nothing is written to an address behind the last value.
+        unsafe {
+            let to = to.wrapping_add(v * L::N);
+            if count >= (v + 1) * L::N { values[v].store(to) } else { values[v].store_some(to, count.saturating_sub(v * L::N)) }
+        }
+    }
+}

@@ -71,7 +71,7 @@ fn channels_first(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
 }
 
 /// The values of a tensor that is contiguous.
-fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
+pub fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
     tensor.as_slice::<f32>().expect("maps and parameters are f32, and contiguous by now")
 }
 
@@ -251,6 +251,18 @@ pub fn in_evaluation(x: FloatTensor<Flex>, params: Tensors<Flex>, block: &Block,
     channels_first(tensor(z, conv.out_dims()))
 }
 
+/// A tensor that may be changed: itself where nobody else holds it and it is no part of a larger one, else a copy.
+pub fn own<const D: usize>(tensor: FloatTensor<Flex>, dims: [usize; D]) -> FloatTensor<Flex> {
+    // A contiguous tensor must not be cloned here: it would have two holders.
+    let tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
+    if tensor.is_unique() && tensor.storage::<f32>().len() == values(&tensor).len() {
+        return tensor;
+    }
+    let mut copy = Buffer::new(values(&tensor).len());
+    copy.copy_from_slice(values(&tensor));
+    self::tensor(copy, dims)
+}
+
 /// A gradient that is to be changed: in its place where nobody else holds it.
 struct Gradient(FloatTensor<Flex>);
 
@@ -258,14 +270,8 @@ impl Gradient {
     /// Of a tensor `[n, c, h, w]`.
     fn of(tensor: FloatTensor<Flex>) -> Self {
         let tensor = channels_last(tensor);
-        // A part of a larger tensor would be changed together with the rest.
-        let whole = tensor.storage::<f32>().len() == values(&tensor).len();
-        if whole && tensor.is_unique() {
-            return Self(tensor);
-        }
-        let mut own = Buffer::new(values(&tensor).len());
-        own.copy_from_slice(values(&tensor));
-        Self(self::tensor(own, tensor.shape().dims::<4>()))
+        let dims = tensor.shape().dims::<4>();
+        Self(own(tensor, dims))
     }
 
     fn new(len: usize, dims: [usize; 4]) -> Self {

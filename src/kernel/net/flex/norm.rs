@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{Lanes, Task};
+use super::lanes::{Lanes, Task, read, write};
 use super::shared::Shared;
 use crate::kernel::net::EPSILON;
 use crate::kernel::net::simd::Simd;
@@ -166,44 +166,6 @@ macro_rules! over_channels {
             }
         }
     };
-}
-
-/// `V` vectors of which the last may be partly filled.
-///
-/// # Safety
-/// `count` values can be read.
-#[inline(always)]
-unsafe fn read<L: Lanes, const V: usize>(from: *const f32, count: usize) -> [L; V] {
-    let mut out = [L::zero(); V];
-    for v in 0..V {
-        // SAFETY: the caller's.
-        out[v] = unsafe {
-            if count >= (v + 1) * L::N {
-                L::load(from.add(v * L::N))
-            } else {
-                L::load_some(from.add(v * L::N), count.saturating_sub(v * L::N))
-            }
-        };
-    }
-    out
-}
-
-/// See [`read`].
-///
-/// # Safety
-/// `count` values can be written.
-#[inline(always)]
-unsafe fn write<L: Lanes, const V: usize>(values: [L; V], to: *mut f32, count: usize) {
-    for v in 0..V {
-        // SAFETY: the caller's.
-        unsafe {
-            if count >= (v + 1) * L::N {
-                values[v].store(to.add(v * L::N))
-            } else {
-                values[v].store_some(to.add(v * L::N), count.saturating_sub(v * L::N))
-            }
-        }
-    }
 }
 
 impl Task for Spread<'_> {
@@ -383,15 +345,14 @@ impl Task for Apply {
     }
 }
 
-/// What makes the gradient of a norm's input: `dz = g scale + z by + plus`, all `[groups, channels]`; and the gradients of gamma and beta.
+/// What makes the gradient of a norm's input, `dz = norm(g) + norm(z)` with a factor and a summand per group and channel for each, and the
+/// gradients of gamma and beta.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Back {
-    /// Factor of the gradient.
-    pub scale: Vec<f32>,
-    /// Factor of the norm's input.
-    pub by: Vec<f32>,
-    /// Summand.
-    pub plus: Vec<f32>,
+    /// Of the gradient g.
+    gradient: Affine,
+    /// Of the norm's input z.
+    input: Affine,
     /// Gradient of gamma, `[channels]`.
     pub gamma: Vec<f32>,
     /// Gradient of beta, `[channels]`.
@@ -456,7 +417,9 @@ pub fn reduce(g: &mut [f32], y: Option<&[f32]>, norms: &[Normed], map: &Map, sim
 /// epsilon (Ioffe and Szegedy, arXiv 1502.03167, section 3).
 fn back(norm: &Normed, totals: &[f64], (row, rows): (usize, usize), map: &Map) -> Back {
     let (c, count) = (map.channels, map.count() as f64);
-    let mut out = Back { scale: Vec::new(), by: Vec::new(), plus: Vec::new(), gamma: vec![0.0; c], beta: vec![0.0; c] };
+    let all = map.groups * c;
+    let zeros = || Affine { scale: vec![0.0; all], shift: vec![0.0; all] };
+    let mut out = Back { gradient: zeros(), input: zeros(), gamma: vec![0.0; c], beta: vec![0.0; c] };
     let (mut gamma, mut beta) = (vec![0.0f64; c], vec![0.0f64; c]);
     for group in 0..map.groups {
         for channel in 0..c {
@@ -467,9 +430,9 @@ fn back(norm: &Normed, totals: &[f64], (row, rows): (usize, usize), map: &Map) -
             let product = totals[(group * rows + row) * c + channel];
             let scale = f64::from(norm.gamma[channel]) * inverse;
             let by = -scale * inverse * inverse * product / count;
-            out.scale.push(scale as f32);
-            out.by.push(by as f32);
-            out.plus.push((-scale * sum / count - by * mean) as f32);
+            out.gradient.scale[at] = scale as f32;
+            out.gradient.shift[at] = (-scale * sum / count - by * mean) as f32;
+            out.input.scale[at] = by as f32;
             gamma[channel] += product * inverse;
             beta[channel] += sum;
         }
@@ -544,9 +507,7 @@ impl Task for Reduce<'_> {
 /// # Panics
 /// Maps of different sizes.
 pub fn spread(g: &[f32], z: &[f32], back: &Back, map: &Map, simd: Simd, out: &mut [f32]) {
-    assert!([g.len(), z.len(), out.len()].iter().all(|len| *len == map.size()), "maps of different sizes");
-    // SAFETY: `g` has the map's length and is borrowed meanwhile.
-    unsafe { spread_from(g.as_ptr(), z, back, map, simd, out) }
+    apply(g, map, &back.gradient, Joined::Normed(z, &back.input), false, simd, out);
 }
 
 /// [`spread`] in the place of the gradient.
@@ -554,68 +515,5 @@ pub fn spread(g: &[f32], z: &[f32], back: &Back, map: &Map, simd: Simd, out: &mu
 /// # Panics
 /// Maps of different sizes.
 pub fn spread_in_place(g: &mut [f32], z: &[f32], back: &Back, map: &Map, simd: Simd) {
-    assert!(g.len() == map.size() && z.len() == map.size(), "maps of different sizes");
-    // SAFETY: every value is read before it is written, by the thread that writes it.
-    unsafe { spread_from(g.as_ptr(), z, back, map, simd, g) }
-}
-
-/// # Safety
-/// `g` has the map's length; it may be `out`.
-unsafe fn spread_from(g: *const f32, z: &[f32], back: &Back, map: &Map, simd: Simd, out: &mut [f32]) {
-    let c = map.channels;
-    let (g, out) = (Address(g), Shared::new(out));
-    (0..map.parts()).into_par_iter().for_each(|part| {
-        let (image, pixels) = map.part(part);
-        let group = image % map.groups * c;
-        let from = pixels.start * c;
-        // SAFETY: the part lies in all maps, and is of this task alone.
-        unsafe {
-            simd.run(SpreadBack {
-                g: g.get().add(from),
-                z: z.as_ptr().add(from),
-                back: [&back.scale, &back.by, &back.plus].map(|values| values[group..].as_ptr()),
-                out: out.at(from),
-                pixels: pixels.len(),
-                channels: c,
-            });
-        }
-    });
-}
-
-struct SpreadBack {
-    g: *const f32,
-    z: *const f32,
-    back: [*const f32; 3],
-    out: *mut f32,
-    pixels: usize,
-    channels: usize,
-}
-
-impl Task for SpreadBack {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let c = self.channels;
-        macro_rules! channels {
-            ($v:literal, $from:expr, $count:expr) => {
-                // SAFETY: `from + count` channels are inside every pixel of all maps, and of the norm's values.
-                unsafe {
-                    let scale = read::<L, $v>(self.back[0].add($from), $count);
-                    let by = read::<L, $v>(self.back[1].add($from), $count);
-                    let plus = read::<L, $v>(self.back[2].add($from), $count);
-                    let (g, z, out) = (self.g.add($from), self.z.add($from), self.out.add($from));
-                    for pixel in 0..self.pixels {
-                        let mut values = read::<L, $v>(g.add(pixel * c), $count);
-                        let inputs = read::<L, $v>(z.add(pixel * c), $count);
-                        for v in 0..$v {
-                            values[v] = values[v].mul_add(scale[v], inputs[v].mul_add(by[v], plus[v]));
-                        }
-                        write::<L, $v>(values, out.add(pixel * c), $count);
-                    }
-                }
-            };
-        }
-        over_channels!(c, L::N, channels);
-    }
+    apply_in_place(g, map, &back.gradient, Joined::Normed(z, &back.input), false, simd);
 }

@@ -3,7 +3,7 @@
 //! A tile is `M` rows of `V` vectors. [`panels`] cuts a number of columns into panels of 4, 2 or 1 vectors, [`rows`] says how many rows go
 //! with each: together they leave registers for the operands.
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, read, write};
 use crate::kernel::net::simd::Simd;
 
 /// Rows of a tile that is `vectors` wide. One vector alone needs more rows, or its sums would wait for each other.
@@ -127,16 +127,8 @@ pub unsafe fn outer<L: Lanes, const M: usize, const V: usize>(
 pub unsafe fn load<L: Lanes, const M: usize, const V: usize>(rows: [*const f32; M], columns: usize) -> Sums<L, M, V> {
     let mut sums = [[L::zero(); V]; M];
     for m in 0..M {
-        for v in 0..V {
-            // SAFETY: the caller's.
-            sums[m][v] = unsafe {
-                if columns >= (v + 1) * L::N {
-                    L::load(rows[m].add(v * L::N))
-                } else {
-                    L::load_some(rows[m].add(v * L::N), columns.saturating_sub(v * L::N))
-                }
-            };
-        }
+        // SAFETY: the caller's.
+        sums[m] = unsafe { read(rows[m], columns) };
     }
     sums
 }
@@ -156,15 +148,7 @@ pub unsafe fn store<L: Lanes, const M: usize, const V: usize>(
         if m >= count {
             return;
         }
-        for v in 0..V {
-            // SAFETY: the caller's.
-            unsafe {
-                if columns >= (v + 1) * L::N {
-                    sums[m][v].store(rows[m].add(v * L::N));
-                } else {
-                    sums[m][v].store_some(rows[m].add(v * L::N), columns.saturating_sub(v * L::N));
-                }
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { write(sums[m], rows[m], columns) };
     }
 }
