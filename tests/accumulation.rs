@@ -5,6 +5,7 @@ mod common;
 
 use burn::tensor::{Tensor, TensorData};
 use unmix::device::Opened;
+use unmix::kernel::KernelPath;
 use unmix::method::{BankConfig, Facts, Inputs, Method, MethodConfig, Mixture, MocoConfig, Position, Setup};
 use unmix::model::{HeadConfig, ModelConfig, StateDict};
 use unmix::optim::{OptimConfig, Optimizer};
@@ -55,7 +56,7 @@ fn train(seed: u64, config: &MethodConfig, unmix: bool, shards: usize, opened: &
     let mut reads = Vec::new();
     for step in 0..STEPS {
         let computed = compute(method.as_mut(), inputs(seed, step, config, unmix, opened), shards, free).unwrap();
-        reads.push(computed.read().unwrap());
+        reads.push(computed.read(KernelPath::Tensor).unwrap());
         computed.apply(method.as_mut(), &mut optimizer, LR, 1.0, free).unwrap();
     }
     let mut state = method.state();

@@ -23,6 +23,11 @@ fn blocks_of_the_shapes_of_a_run() {
 }
 
 #[test]
+fn pooled_maps_are_the_largest_values() {
+    common::suite("pooling");
+}
+
+#[test]
 fn every_path_moves_parameters_as_the_loops_do() {
     common::suite("updates");
 }

@@ -7,7 +7,7 @@ use super::{Tally, common};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
 use crate::kernel::net::simd::Simd;
-use crate::kernel::net::{self, Block, Convolution, EPSILON, Shortcut, Statistics, Unit, Ways, Winograd};
+use crate::kernel::net::{self, Block, Convolution, EPSILON, Shortcut, Statistics, Unit, Ways, Window, Winograd};
 use crate::kernel::{KernelPath, Op};
 use crate::rng::{Purpose, Stream};
 
@@ -413,13 +413,13 @@ fn input_of(inputs: &mut Inputs, at: usize) -> &mut Vec<f64> {
 pub fn blocks_of_the_shapes_of_a_run(opened: &Opened, tally: &mut Tally) {
     const BASIC: Option<Option<Conv>> = Some(None);
     let cases = [
-        case(8, [32, 32], 3, &[(64, 3, 1)], None, 2),
+        case(8, [32, 24], 3, &[(64, 3, 1)], None, 2),
         case(8, [32, 32], 64, &[(64, 3, 1), (64, 3, 1)], BASIC, 8),
         case(8, [32, 32], 64, &[(128, 3, 2), (128, 3, 1)], Some(Some((128, 1, 2))), 1),
         case(16, [4, 4], 512, &[(512, 3, 1), (512, 3, 1)], BASIC, 2),
-        case(2, [112, 112], 3, &[(64, 7, 2)], None, 1),
-        case(2, [28, 28], 256, &[(128, 1, 1), (128, 3, 1), (512, 1, 1)], Some(Some((512, 1, 1))), 1),
-        case(2, [14, 14], 512, &[(256, 1, 1), (256, 3, 2), (1024, 1, 1)], Some(Some((1024, 1, 2))), 2),
+        case(2, [112, 96], 3, &[(64, 7, 2)], None, 1),
+        case(2, [28, 20], 256, &[(128, 1, 1), (128, 3, 1), (512, 1, 1)], Some(Some((512, 1, 1))), 1),
+        case(2, [14, 18], 512, &[(256, 1, 1), (256, 3, 2), (1024, 1, 1)], Some(Some((1024, 1, 2))), 2),
     ];
     let best = Simd::best();
     let plain = Ways { path: KernelPath::Tensor, ..Ways::portable() };
@@ -462,5 +462,59 @@ pub fn blocks_of_the_shapes_of_a_run(opened: &Opened, tally: &mut Tally) {
                 }
             });
         }
+    }
+}
+
+/// The largest values of windows, and where their gradients go, on every path: exactly, since nothing is rounded but the sum of the gradients of
+/// windows that overlap, of small integers here. A value that is not a number is the largest.
+pub fn pooled_maps_are_the_largest_values(opened: &Opened, tally: &mut Tally) {
+    let windows =
+        [(3, 2, 1), (3, 2, 0), (2, 2, 0), (3, 1, 1), (5, 3, 2)].map(|(side, stride, padding)| Window { side, stride, padding });
+    for window in windows {
+        for ([n, c, h, w], path) in [[2, 3, 9, 6], [1, 17, 5, 7], [3, 1, 6, 5], [1, 64, 13, 8]]
+            .into_iter()
+            .flat_map(|dims| paths(Op::Net, &opened.info.compiler).into_iter().map(move |path| (dims, path)))
+        {
+            tally.case(&format!("{n}x{c}x{h}x{w} {window:?}, path {}", path.name()), || {
+                pooled(opened, [n, c, h, w], window, Ways { path, ..Ways::portable() });
+            });
+        }
+    }
+}
+
+fn pooled(opened: &Opened, [n, c, h, w]: [usize; 4], window: Window, ways: Ways) {
+    let Window { side, stride, padding } = window;
+    // A permutation: no two values of a map are equal, so that every window has one largest value.
+    let mut draw = Stream::new(8, Purpose::Synthetic, &[h as u64, side as u64]);
+    let values: Vec<f64> = draw.permutation(n * c * h * w).into_iter().map(|value| f64::from(value) - 50.0).collect();
+    let (out_h, out_w) = (window.outputs(h), window.outputs(w));
+    let (mut largest, mut gradient) = (Vec::new(), vec![0.0; values.len()]);
+    let cotangent = |at: usize| (at % 7) as f64 - 3.0;
+    for map in 0..n * c {
+        for (y, x) in (0..out_h).flat_map(|y| (0..out_w).map(move |x| (y, x))) {
+            let inside = (0..side * side).filter_map(|i| {
+                let (y, x) = ((y * stride + i / side).checked_sub(padding)?, (x * stride + i % side).checked_sub(padding)?);
+                (y < h && x < w).then_some((map * h + y) * w + x)
+            });
+            let at = inside.max_by(|a, b| values[*a].total_cmp(&values[*b])).expect("a window has a pixel");
+            gradient[at] += cotangent(largest.len());
+            largest.push(values[at]);
+        }
+    }
+    let x = tensor(&values, [n, c, h, w], &opened.device).autodiff().require_grad();
+    let (y, plain) = common::asserting_path(Op::Net, ways.path, || {
+        (net::max_pool(x.clone(), window, ways), net::max_pool(x.clone().inner(), window, ways))
+    });
+    let cotangents: Vec<f64> = (0..largest.len()).map(cotangent).collect();
+    let found = (y.clone() * tensor(&cotangents, y.dims(), &opened.device)).sum().backward();
+    let narrow = |values: &[f64]| -> Vec<f32> { values.iter().map(|value| *value as f32).collect() };
+    assert_eq!(common::values(y), narrow(&largest));
+    assert_eq!(common::values(plain), narrow(&largest), "without a graph");
+    assert_eq!(common::values(x.grad(&found).expect("a gradient of the input")), narrow(&gradient));
+    if ways.path == KernelPath::Flex {
+        let mut spoilt = values.clone();
+        spoilt[0] = f64::NAN;
+        let y = common::values(net::max_pool(tensor(&spoilt, [n, c, h, w], &opened.device), window, ways));
+        assert!(y[0].is_nan() && y[1..].iter().any(|value| value.is_finite()), "a value that is not a number is hidden");
     }
 }

@@ -191,6 +191,12 @@ pub const SUITES: &[Suite] = &[
     ),
     on_device(
         Group::Net,
+        "pooling",
+        "the largest values of windows and their gradients on every path with plain loops, exactly",
+        net::pooled_maps_are_the_largest_values,
+    ),
+    on_device(
+        Group::Net,
         "updates",
         "updates of parameters on every path with f64 loops",
         update::every_path_moves_parameters_as_the_loops_do,

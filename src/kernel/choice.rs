@@ -133,10 +133,17 @@ impl Kernels {
     /// The paths for a device, known by the compiler of its kernels.
     ///
     /// # Errors
-    /// A path asked for by name that cannot run there.
+    /// A path asked for by name that cannot run there; an algorithm asked for that the path does not read.
     pub fn choose(config: &KernelsConfig, compiler: &str) -> Result<Self> {
         let choices = chosen().map(|spec| choose(spec, config.of(spec.op), compiler)).collect::<Result<_>>()?;
-        Ok(Self { choices, winograd: config.winograd })
+        let kernels = Self { choices, winograd: config.winograd };
+        let (path, name) = (kernels.path(Op::Net), config.winograd.name());
+        if path != KernelPath::Flex && config.winograd != Winograd::default() {
+            let what =
+                format!("`kernels.{WINOGRAD}` is {name}, but `net` runs on the path {}, which does not read it", path.name());
+            return Err(Error::input(what).hint("leave it out, or use the path flex of the CPU"));
+        }
+        Ok(kernels)
     }
 
     /// The path of an operation.
@@ -251,6 +258,13 @@ mod tests {
         let (error, hint) = refused(Op::Bank, KernelPath::Wgsl, WGSL_COMPILER);
         assert!(error.contains("`kernels.scores` is wgsl") && error.contains("no shader text"), "{error}");
         assert!(hint.ends_with("reference, tensor, cube"), "{hint}");
+        let winograd = |config: KernelsConfig| KernelsConfig { winograd: Winograd::F2, ..config };
+        let on_tensor = KernelsConfig::default().with(Op::Net, KernelPath::Tensor);
+        for (config, compiler) in [(on_tensor, CPU_COMPILER), (KernelsConfig::default(), "cuda")] {
+            let error = Kernels::choose(&winograd(config), compiler).unwrap_err();
+            assert!(error.to_string().contains("`kernels.winograd` is f2") && error.hints()[0].contains("flex"), "{error}");
+        }
+        assert_eq!(Kernels::choose(&winograd(KernelsConfig::default()), CPU_COMPILER).unwrap().ways().winograd, Winograd::F2);
         let config = KernelsConfig::default().with(Op::Mix, KernelPath::Reference).with(Op::Ingest, KernelPath::Tensor);
         let forced = Kernels::choose(&config, "cuda").unwrap();
         assert_eq!((forced.path(Op::Mix), forced.path(Op::Ingest)), (KernelPath::Reference, KernelPath::Tensor));

@@ -63,6 +63,15 @@ pub(super) fn ran(op: Op, path: KernelPath) {
     RUNS.set(runs);
 }
 
+/// Refuses a path that an operation does not have on this device.
+///
+/// # Panics
+/// Always.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(super) fn absent(op: Op, path: KernelPath) -> ! {
+    panic!("`{}` has no path `{}` on this device", op.name(), path.name())
+}
+
 /// From now on our kernels get output buffers full of NaN instead of whatever memory holds, so that a value they forget to write
 /// is seen. For tests: it costs a pass over the output.
 pub fn poison_outputs(on: bool) {

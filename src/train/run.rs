@@ -22,6 +22,7 @@ use crate::config::RunConfig;
 use crate::data::{Batch, Loader, Source};
 use crate::device::Opened;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::Op;
 use crate::method::Method;
 use crate::optim::Optimizer;
 
@@ -202,7 +203,7 @@ impl Session {
         let free = &mut |_: &'static str| Ok(());
         let method = run.method.as_mut();
         let computed = compute(method, upload.inputs(batch), self.config.shards(), free)?;
-        let read = computed.read()?;
+        let read = computed.read(self.device.info.kernels.path(Op::Update))?;
         read.refuse_non_finite(step + 1)?;
         computed.apply(method, &mut run.optimizer, lr, self.config.optim.clip(read.gradient_norm), free)?;
 

@@ -8,7 +8,8 @@
 use burn::tensor::{Gradients, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kernel::update::{fastest, square_sum};
+use crate::kernel::KernelPath;
+use crate::kernel::update::square_sum;
 use crate::method::{At, Done, Encoded, Facts, Forward, Inputs, Method, Outcome, Rows, Shard, Span, Target};
 use crate::model::{BatchStats, NamedGradients, Pass};
 use crate::optim::Optimizer;
@@ -205,13 +206,14 @@ fn mean(mut shards: Vec<Outcome>) -> Outcome {
 }
 
 impl Computed {
-    /// Loss, gradient norm, signals and parts in one transfer, which waits for the backward pass.
+    /// Loss, gradient norm, signals and parts in one transfer, which waits for the backward pass. `update` is the kernel that sums the squares
+    /// of the gradient.
     ///
     /// # Errors
     /// A failing device.
-    pub fn read(&self) -> Result<Read> {
+    pub fn read(&self, update: KernelPath) -> Result<Read> {
         let Outcome { loss, parts, signals, .. } = &self.outcome;
-        let numbers = [loss.clone(), self.gradient_norm()].into_iter();
+        let numbers = [loss.clone(), self.gradient_norm(update)].into_iter();
         let all: Vec<Tensor<1>> = numbers.chain(signals.iter().chain(parts).map(|(_, value)| value.clone())).collect();
         let data = pollster::block_on(Tensor::cat(all, 0).into_data_async())
             .map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
@@ -229,8 +231,8 @@ impl Computed {
     }
 
     /// L2 norm over all parameters, `[1]`.
-    fn gradient_norm(&self) -> Tensor<1> {
-        let squares = self.gradients.values().map(|gradient| square_sum(gradient.clone(), fastest(&gradient.device())));
+    fn gradient_norm(&self, update: KernelPath) -> Tensor<1> {
+        let squares = self.gradients.values().map(|gradient| square_sum(gradient.clone(), update));
         squares.reduce(|a, b| a + b).expect("a net has parameters").sqrt()
     }
 

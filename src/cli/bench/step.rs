@@ -100,8 +100,11 @@ impl Step {
         let precision: Precision = serde_json::from_value(self.precision.clone().into())
             .map_err(|_| Error::input(format!("there is no precision `{}`", self.precision)).hint("known here: f32"))?;
         self.check()?;
-        let kernels: KernelsConfig = serde_json::from_value(json!({ "net": self.net, "winograd": self.winograd }))
-            .map_err(|e| Error::input(format!("--net {} --winograd {}: {e}", self.net, self.winograd)))?;
+        let kernels: KernelsConfig =
+            serde_json::from_value(json!({ "net": self.net, "winograd": self.winograd })).map_err(|e| {
+                Error::input(format!("--net {} --winograd {}: {e}", self.net, self.winograd))
+                    .hint("--net is auto, tensor or flex; --winograd is auto, off, f2 or f4")
+            })?;
         let opened = device::open(&self.device)?.with_kernels(&kernels)?;
         let config = MocoConfig {
             memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() },
@@ -222,7 +225,7 @@ impl Step {
         let computed = compute(method, inputs, self.shards(), free)?;
         let queued = start.elapsed().as_secs_f64();
         // The numbers are looked at before they move the weights.
-        computed.read()?.refuse_non_finite(1)?;
+        computed.read(opened.info.kernels.path(Op::Update))?.refuse_non_finite(1)?;
         computed.apply(method, optimizer, LR, 1.0, free)?;
         synced(opened)?;
         Ok((start.elapsed().as_secs_f64(), queued))

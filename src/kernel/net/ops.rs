@@ -9,6 +9,8 @@ use burn::backend::{Backend, backend_extension};
 
 use super::tensors::Tensors;
 use super::{Block, Ways, Window};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::kernel::{Op, path::absent};
 
 /// What a forward pass leaves for its backward pass; what it is, only the backend knows.
 #[derive(Clone, Default)]
@@ -135,33 +137,28 @@ impl NetOps for burn_cubecl::CubeBackend {
         ways: Ways,
         _: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
-        panic!("{}", absent(ways))
+        absent(Op::Net, ways.path)
     }
 
     fn net_max_pool(_: FloatTensor<Self>, _: Window, ways: Ways, _: bool) -> (FloatTensor<Self>, Kept) {
-        panic!("{}", absent(ways))
+        absent(Op::Net, ways.path)
     }
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NetGradients for burn_cubecl::CubeBackend {
     fn net_block_backward(_: FloatTensor<Self>, _: Kept, _: bool) -> Tensors<Self> {
-        unreachable!("no forward pass of this backend kept anything")
+        unreachable!("its forward pass refuses every path")
     }
 
     fn net_max_pool_backward(_: FloatTensor<Self>, _: Kept) -> FloatTensor<Self> {
-        unreachable!("no forward pass of this backend kept anything")
+        unreachable!("its forward pass refuses every path")
     }
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NetEvaluation for burn_cubecl::CubeBackend {
     fn net_block_in_evaluation(_: FloatTensor<Self>, _: Tensors<Self>, _: Block, ways: Ways) -> FloatTensor<Self> {
-        panic!("{}", absent(ways))
+        absent(Op::Net, ways.path)
     }
-}
-
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn absent(ways: Ways) -> String {
-    format!("blocks have no path `{}` on this device", ways.path.name())
 }

@@ -5,6 +5,8 @@ use burn::backend::{Backend, backend_extension};
 
 use super::SgdStep;
 use crate::kernel::KernelPath;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::kernel::{Op, path::absent};
 
 /// Updates with a kernel of their own: `flex` on the CPU. Other backends have the path `tensor`, which is no method of theirs.
 #[backend_extension(
@@ -64,19 +66,14 @@ impl UpdateOps for burn_cubecl::CubeBackend {
         _: bool,
         path: KernelPath,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        panic!("{}", absent(path))
+        absent(Op::Update, path)
     }
 
     fn update_average(_: FloatTensor<Self>, _: FloatTensor<Self>, _: f64, path: KernelPath) -> FloatTensor<Self> {
-        panic!("{}", absent(path))
+        absent(Op::Update, path)
     }
 
     fn update_square_sum(_: FloatTensor<Self>, path: KernelPath) -> FloatTensor<Self> {
-        panic!("{}", absent(path))
+        absent(Op::Update, path)
     }
-}
-
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn absent(path: KernelPath) -> String {
-    format!("updates have no path `{}` on this device", path.name())
 }

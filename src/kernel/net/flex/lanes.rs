@@ -50,8 +50,6 @@ fn avx2<T: Task>(task: T) -> T::Output {
 pub trait Lanes: Copy {
     /// Values of a vector.
     const N: usize;
-    /// Rows of a matrix kernel's tile, which is four vectors wide, two or one: as many as leave registers for the operands.
-    const ROWS: [usize; 3];
 
     /// All lanes `value`.
     fn splat(value: f32) -> Self;
@@ -114,43 +112,51 @@ mod x86 {
     use super::Lanes;
     use std::arch::x86_64::*;
 
-    // SAFETY of all blocks: `Task::run` is only called with these vectors where the processor has the instructions.
-    impl Lanes for __m512 {
-        const N: usize = 16;
-        const ROWS: [usize; 3] = [6, 12, 24];
+    /// [`Lanes`] for a vector by its intrinsics, and what has another form for each.
+    macro_rules! lanes {
+        ($vector:ty, $count:literal: $splat:ident $load:ident $store:ident $mul_add:ident $add:ident $sub:ident $mul:ident $max:ident { $($own:item)* }) => {
+            // SAFETY of all blocks: `Task::run` is only called with these vectors where the processor has the instructions; memory is the caller's.
+            impl Lanes for $vector {
+                const N: usize = $count;
 
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            unsafe { _mm512_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            unsafe { _mm512_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            unsafe { _mm512_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        fn mul_add(self, by: Self, plus: Self) -> Self {
-            unsafe { _mm512_fmadd_ps(self, by, plus) }
-        }
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            unsafe { _mm512_add_ps(self, other) }
-        }
-        #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            unsafe { _mm512_sub_ps(self, other) }
-        }
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            unsafe { _mm512_mul_ps(self, other) }
-        }
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            unsafe { _mm512_max_ps(self, other) }
-        }
+                #[inline(always)]
+                fn splat(value: f32) -> Self {
+                    unsafe { $splat(value) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    unsafe { $store(to, self) }
+                }
+                #[inline(always)]
+                fn mul_add(self, by: Self, plus: Self) -> Self {
+                    unsafe { $mul_add(self, by, plus) }
+                }
+                #[inline(always)]
+                fn add(self, other: Self) -> Self {
+                    unsafe { $add(self, other) }
+                }
+                #[inline(always)]
+                fn sub(self, other: Self) -> Self {
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                fn mul(self, other: Self) -> Self {
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
+                fn max(self, other: Self) -> Self {
+                    unsafe { $max(self, other) }
+                }
+                $($own)*
+            }
+        };
+    }
+
+    lanes!(__m512, 16: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_max_ps {
         #[inline(always)]
         fn where_positive(self, sign: Self) -> Self {
             unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(sign, _mm512_setzero_ps()), self) }
@@ -163,49 +169,14 @@ mod x86 {
         unsafe fn store_some(self, to: *mut f32, count: usize) {
             unsafe { _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as u16, self) }
         }
-    }
+    });
 
-    impl Lanes for __m256 {
-        const N: usize = 8;
-        const ROWS: [usize; 3] = [3, 6, 12];
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            unsafe { _mm256_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            unsafe { _mm256_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            unsafe { _mm256_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        fn mul_add(self, by: Self, plus: Self) -> Self {
-            unsafe { _mm256_fmadd_ps(self, by, plus) }
-        }
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            unsafe { _mm256_add_ps(self, other) }
-        }
-        #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            unsafe { _mm256_sub_ps(self, other) }
-        }
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            unsafe { _mm256_mul_ps(self, other) }
-        }
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            unsafe { _mm256_max_ps(self, other) }
-        }
+    lanes!(__m256, 8: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_max_ps {
         #[inline(always)]
         fn where_positive(self, sign: Self) -> Self {
             unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(sign, _mm256_setzero_ps()), self) }
         }
-    }
+    });
 }
 
 /// One operation on each pair of lanes.
@@ -221,8 +192,6 @@ macro_rules! each {
 
 impl Lanes for [f32; 4] {
     const N: usize = 4;
-    // ARM has 32 registers, the baseline of x86-64 sixteen.
-    const ROWS: [usize; 3] = if cfg!(target_arch = "aarch64") { [6, 12, 24] } else { [3, 6, 12] };
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

@@ -1,15 +1,10 @@
 //! The two matrix kernels: a tile of the output stays in registers while its sum runs.
 //!
-//! A tile is `M` rows of `V` vectors. [`panels`] cuts a number of columns into panels of 4, 2 or 1 vectors, [`rows`] says how many rows go
-//! with each: together they leave registers for the operands.
+//! A tile is `M` rows of `V` vectors. [`panels`] cuts a number of columns into panels of 4, 2 or 1 vectors, with which go 6, 6 or 12 rows: they
+//! leave registers for the operands, and of one vector alone so many that its sums do not wait for each other.
 
 use super::lanes::{Lanes, read, write};
 use crate::kernel::net::simd::Simd;
-
-/// Rows of a tile that is `vectors` wide. One vector alone needs more rows, or its sums would wait for each other.
-pub const fn rows(vectors: usize) -> usize {
-    if vectors == 1 { 12 } else { 6 }
-}
 
 /// The most rows of a tile.
 pub const MOST_ROWS: usize = 12;
