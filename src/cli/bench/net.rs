@@ -12,6 +12,7 @@ use crate::kernel::net::flex::buffer::Buffer;
 use crate::kernel::net::flex::conv::{forward, input_gradient, weight_gradient};
 use crate::kernel::net::flex::grid::Conv;
 use crate::kernel::net::flex::lanes::{Lanes, Task};
+use crate::kernel::net::flex::tiles;
 use crate::kernel::net::{Ways, Winograd, simd::Simd};
 use crate::rng::{Purpose, Stream};
 
@@ -81,6 +82,70 @@ impl Task for Peak {
     }
 }
 
+/// The matrix kernel alone, on the sums of a layer: rows of `terms` values with a panel, part by part as in [`multiply`].
+///
+/// [`multiply`]: crate::kernel::net::flex::grid::multiply
+struct Alone<'a> {
+    terms: usize,
+    rows: &'a [f32],
+    panel: &'a [f32],
+    out: &'a mut [f32],
+}
+
+/// Rows that a panel meets.
+const ROWS: usize = 252;
+/// Terms of a part, whose panel stays in a second-level cache.
+const PART: usize = 768;
+
+impl Task for Alone<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        if L::N == 16 { self.tiles::<L, 6, 4>() } else { self.tiles::<L, 6, 2>() }
+    }
+}
+
+impl Alone<'_> {
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "a loop of constant length unrolls into registers")]
+    fn tiles<L: Lanes, const M: usize, const V: usize>(self) {
+        let width = V * L::N;
+        assert!(self.rows.len() >= ROWS * self.terms && self.panel.len() >= self.terms * width && self.out.len() >= ROWS * width);
+        for from in (0..self.terms).step_by(PART) {
+            let run = PART.min(self.terms - from);
+            for row in (0..ROWS / M * M).step_by(M) {
+                let (mut left, mut out) = ([std::ptr::null(); M], [std::ptr::null_mut(); M]);
+                for m in 0..M {
+                    left[m] = self.rows[(row + m) * self.terms + from..].as_ptr();
+                    out[m] = self.out[(row + m) * width..].as_mut_ptr();
+                }
+                // SAFETY: rows, panel and output are as long as asserted.
+                unsafe {
+                    let mut sums = tiles::load::<L, M, V>(out.map(<*mut f32>::cast_const), width);
+                    tiles::inner(&mut sums, left, run, self.panel[from * width..].as_ptr());
+                    tiles::store(sums, out, M, width);
+                }
+            }
+        }
+    }
+}
+
+/// Floating-point operations per second of the matrix kernel on all threads.
+fn alone(simd: Simd, terms: usize) -> f64 {
+    const PASSES: usize = 40;
+    let columns = tiles::widest(simd) * simd.lanes();
+    let rates = rayon::broadcast(|_| {
+        let (rows, panel, mut out) = (vec![1e-3f32; ROWS * terms], vec![1.0f32; terms * columns], vec![0.0f32; ROWS * columns]);
+        let mut pass = || simd.run(Alone { terms, rows: &rows, panel: &panel, out: &mut out });
+        pass();
+        let start = Instant::now();
+        (0..PASSES).for_each(|_| pass());
+        (2 * PASSES * ROWS * terms * columns) as f64 / start.elapsed().as_secs_f64()
+    });
+    rates.into_iter().sum()
+}
+
 impl Net {
     /// Measures and prints.
     pub fn run(&self) -> Result<ExitCode> {
@@ -90,12 +155,14 @@ impl Net {
         let (simd, threads) = (Simd::best(), rayon::current_num_threads());
         let flops = peak(simd);
         let (copy, read) = bandwidth();
+        // The sums of stages 1 and 4 of ResNet-18.
+        let kernel = [9 * 64, 9 * 512].map(|terms| (terms, 100.0 * alone(simd, terms) / flops));
         let layers: Vec<Value> = LAYERS.iter().map(|layer| self.layer(*layer, simd, flops)).collect();
         let errors: Vec<Value> =
             if self.errors { LAYERS.iter().filter_map(|layer| errors(*layer, simd)).collect() } else { Vec::new() };
         if self.json {
             super::super::print_json(&json!({
-                "simd": simd.name(), "threads": threads, "peak_gflops": flops / 1e9, "copy_gb_s": copy / 1e9, "read_gb_s": read / 1e9,
+                "simd": simd.name(), "threads": threads, "peak_gflops": flops / 1e9, "copy_gb_s": copy / 1e9, "read_gb_s": read / 1e9, "kernel_percent_of_peak": kernel,
                 "batch": self.batch, "layers": layers, "errors": errors, "version": env!("CARGO_PKG_VERSION"),
             }))?;
             return Ok(ExitCode::SUCCESS);
@@ -107,6 +174,9 @@ impl Net {
             copy / 1e9,
             read / 1e9
         ));
+        for (terms, percent) in kernel {
+            super::super::print(&format!("the matrix kernel alone, sums of {terms} terms: {percent:.0} % of that"));
+        }
         super::super::print(&format!("batch {}: milliseconds of forward, input gradient, weight gradient", self.batch));
         for layer in &layers {
             let times = |key: &str| -> String {
