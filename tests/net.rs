@@ -74,23 +74,24 @@ fn random<const D: usize>(dims: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, dims), device)
 }
 
-/// Whatever the number of threads, all sums have the same order: outputs, statistics and gradients have equal bits.
+/// Whatever the number of threads, all sums have the same order: outputs, statistics and gradients have equal bits. Few channels and many: with
+/// these Winograd's products go in phases over all tiles.
 #[cfg(feature = "flex")]
 #[test]
 fn any_number_of_threads_gives_equal_bits() {
     let device = Device::flex();
-    let run = |threads: usize, ways: Ways| -> Vec<Vec<u32>> {
+    let run = |threads: usize, ways: Ways, dims: [usize; 4], groups: usize| -> Vec<Vec<u32>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         pool.install(|| {
-            let (block, units) = bottleneck(40, &device);
-            let x = random([6, 40, 18, 14], &device).autodiff().require_grad();
+            let (block, units) = bottleneck(dims[1], &device);
+            let x = random(dims, &device).autodiff().require_grad();
             let track = |unit: Unit| Unit {
                 weight: unit.weight.autodiff().require_grad(),
                 gamma: unit.gamma.autodiff().require_grad(),
                 beta: unit.beta.autodiff().require_grad(),
             };
             let units: Vec<Unit> = units.into_iter().map(track).collect();
-            let (y, seen) = net::block(x.clone(), units.clone(), &block, 3, ways);
+            let (y, seen) = net::block(x.clone(), units.clone(), &block, groups, ways);
             let gradients = (y.clone() * random(y.dims(), &device)).sum().backward();
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
             let read = |data: TensorData| bits(data.try_to_vec::<f32>().expect("f32"));
@@ -104,9 +105,11 @@ fn any_number_of_threads_gives_equal_bits() {
     for simd in Simd::ALL.into_iter().filter(|simd| simd.runs()) {
         for winograd in Winograd::ALL {
             let ways = Ways { path: KernelPath::Flex, winograd, simd };
-            let one = run(1, ways);
-            for threads in [2, 3] {
-                assert!(run(threads, ways) == one, "{threads} threads and one differ: {ways:?}");
+            for (dims, groups) in [([6, 40, 18, 14], 3), ([2, 256, 8, 6], 1)] {
+                let one = run(1, ways, dims, groups);
+                for threads in [2, 3] {
+                    assert!(run(threads, ways, dims, groups) == one, "{threads} threads and one differ: {ways:?}, {dims:?}");
+                }
             }
         }
     }

@@ -108,7 +108,6 @@ impl Task for Alone<'_> {
 
 impl Alone<'_> {
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "a loop of constant length unrolls into registers")]
     fn tiles<L: Lanes, const M: usize, const V: usize>(self) {
         let width = V * L::N;
         assert!(self.rows.len() >= ROWS * self.terms && self.panel.len() >= self.terms * width && self.out.len() >= ROWS * width);

@@ -181,7 +181,7 @@ fn on_flex(_: &Device) -> bool {
 /// # Panics
 /// A path that the device does not have.
 pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: usize, ways: Ways) -> (Tensor<4>, Vec<Statistics>) {
-    assert_eq!(units.len(), block.units(), "a block has one unit per convolution");
+    assert!(!block.path.is_empty() && units.len() == block.units(), "a block has a convolution, and one unit for each");
     let n = x.dims()[0];
     assert!(groups > 0 && n.is_multiple_of(groups), "SplitBN: a batch of {n} cannot be split into {groups} groups");
     if ways.path == KernelPath::Tensor {
@@ -208,7 +208,7 @@ pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: usize, ways:
 /// # Panics
 /// A path that the device does not have; a net on a graph, on any path but `tensor`.
 pub fn block_in_evaluation(x: Tensor<4>, units: Vec<(Unit, Statistics)>, block: &Block, ways: Ways) -> Tensor<4> {
-    assert_eq!(units.len(), block.units(), "a block has one unit per convolution");
+    assert!(!block.path.is_empty() && units.len() == block.units(), "a block has a convolution, and one unit for each");
     if ways.path == KernelPath::Tensor {
         return tensor::block_in_evaluation(x, units, block);
     }

@@ -98,17 +98,6 @@ impl Conv {
 }
 
 impl Unit {
-    /// Convolves, and takes the statistics: the unit, and the convolution's output.
-    fn forward(conv: Conv, x: &[f32], [weight, gamma, beta]: [&[f32]; 3], groups: usize, ways: Ways) -> (Self, Buffer) {
-        let [h, w] = conv.out_size();
-        let map = Map { n: conv.n, pixels: h * w, channels: conv.output, groups };
-        let mut z = Buffer::new(map.size());
-        timed(Kind::Forward, || conv::forward(&conv, x, weight, ways, &mut z));
-        let moments = timed(Kind::Norm, || Moments::of(&z, &map, ways.simd));
-        let affine = moments.affine(gamma, beta);
-        (Self { conv, map, z: None, moments, affine }, z)
-    }
-
     /// With its output, unless that is cheap to make again from the block's input, which is kept anyway.
     fn keeping(mut self, z: Buffer, of_the_input: bool) -> Self {
         let terms = self.conv.input * self.conv.kernel * self.conv.kernel;
@@ -166,17 +155,51 @@ pub fn forward(
     ways: Ways,
     keep: bool,
 ) -> (FloatTensor<Flex>, Tensors<Flex>, Option<Kept>) {
+    let mut seen = Vec::new();
+    let (y, kept) = pass(x, params, 3, block, groups, ways, keep, |z, map, _| {
+        let moments = Moments::of(z, map, ways.simd);
+        let (mean, variance) = moments.over_groups(map);
+        seen.extend([vector(&mean), vector(&variance)]);
+        moments
+    });
+    (y, Tensors(seen), kept)
+}
+
+/// See [`super::block_in_evaluation`].
+pub fn in_evaluation(x: FloatTensor<Flex>, params: Tensors<Flex>, block: &Block, ways: Ways) -> FloatTensor<Flex> {
+    let kept = |_: &[f32], _: &Map, params: &[FloatTensor<Flex>]| Moments {
+        mean: values(&params[3]).to_vec(),
+        variance: values(&params[4]).to_vec(),
+    };
+    pass(x, params, 5, block, 1, ways, false, kept).0
+}
+
+/// A block whose norms normalise by `moments(convolution's output, its map, parameters of the unit)`; each unit has `each` parameters, weight,
+/// gamma and beta first. Without `keep` it needs the memory of two maps.
+#[expect(clippy::too_many_arguments, reason = "the arguments of an operation, and what its two forms differ in")]
+fn pass(
+    x: FloatTensor<Flex>,
+    params: Tensors<Flex>,
+    each: usize,
+    block: &Block,
+    groups: usize,
+    ways: Ways,
+    keep: bool,
+    mut moments: impl FnMut(&[f32], &Map, &[FloatTensor<Flex>]) -> Moments,
+) -> (FloatTensor<Flex>, Option<Kept>) {
     let [n, _, h, w] = x.shape().dims();
     let params: Vec<_> = params.0.into_iter().map(|tensor| tensor.to_contiguous()).collect();
     let x = channels_last(x);
-    let mut seen = Vec::new();
     let mut unit = |at: usize, of: Convolution, size: [usize; 2], input: &[f32]| {
-        let [weight, gamma, beta] = [0, 1, 2].map(|which| &params[3 * at + which]);
-        let (unit, z) =
-            Unit::forward(conv(of, n, size, weight), input, [values(weight), values(gamma), values(beta)], groups, ways);
-        let (mean, variance) = unit.moments.over_groups(&unit.map);
-        seen.extend([vector(&mean), vector(&variance)]);
-        (unit, z)
+        let params = &params[each * at..each * (at + 1)];
+        let conv = conv(of, n, size, &params[0]);
+        let [h, w] = conv.out_size();
+        let map = Map { n, pixels: h * w, channels: conv.output, groups };
+        let mut z = Buffer::new(map.size());
+        timed(Kind::Forward, || conv::forward(&conv, input, values(&params[0]), ways, &mut z));
+        let moments = timed(Kind::Norm, || moments(&z, &map, params));
+        let affine = moments.affine(values(&params[1]), values(&params[2]));
+        (Unit { conv, map, z: None, moments, affine }, z)
     };
 
     let mut path: Vec<Unit> = Vec::new();
@@ -217,38 +240,7 @@ pub fn forward(
     let beside = beside.map(|(unit, z)| unit.keeping(z, true));
     let y = tensor(y, dims);
     let kept = keep.then(|| Kept { ways, x, y: y.clone(), params, path, beside, identity });
-    (channels_first(y), Tensors(seen), kept)
-}
-
-/// See [`super::block_in_evaluation`].
-pub fn in_evaluation(x: FloatTensor<Flex>, params: Tensors<Flex>, block: &Block, ways: Ways) -> FloatTensor<Flex> {
-    let [n, _, h, w] = x.shape().dims();
-    let params: Vec<_> = params.0.into_iter().map(|tensor| tensor.to_contiguous()).collect();
-    let x = channels_last(x);
-    let unit = |at: usize, of: Convolution, size: [usize; 2], input: &[f32]| {
-        let conv = conv(of, n, size, &params[5 * at]);
-        let [h, w] = conv.out_size();
-        let map = Map { n, pixels: h * w, channels: conv.output, groups: 1 };
-        let mut z = Buffer::new(map.size());
-        timed(Kind::Forward, || conv::forward(&conv, input, values(&params[5 * at]), ways, &mut z));
-        (conv, map, z, Affine::kept([1, 2, 3, 4].map(|which| values(&params[5 * at + which]))))
-    };
-    let (mut conv, mut map, mut z, mut affine) = unit(0, block.path[0], [h, w], values(&x));
-    for (at, of) in block.path.iter().enumerate().skip(1) {
-        timed(Kind::Norm, || norm::apply_in_place(&mut z, &map, &affine, Joined::Nothing, true, ways.simd));
-        (conv, map, z, affine) = unit(at, *of, conv.out_size(), &z);
-    }
-    let beside = match block.shortcut {
-        Shortcut::Convolution(of) => Some(unit(block.path.len(), of, [h, w], values(&x))),
-        Shortcut::None | Shortcut::Identity => None,
-    };
-    let joined = match (&beside, block.shortcut) {
-        (Some((.., z, affine)), _) => Joined::Normed(z, affine),
-        (None, Shortcut::Identity) => Joined::Map(values(&x)),
-        (None, _) => Joined::Nothing,
-    };
-    timed(Kind::Norm, || norm::apply_in_place(&mut z, &map, &affine, joined, true, ways.simd));
-    channels_first(tensor(z, conv.out_dims()))
+    (channels_first(y), kept)
 }
 
 /// A tensor that may be changed: itself where nobody else holds it and it is no part of a larger one, else a copy.

@@ -55,7 +55,7 @@ impl Map {
     }
 }
 
-/// What one norm saw: per group and channel, `[groups, channels]`.
+/// What one norm saw, or what an evaluation normalises by: per group and channel, `[groups, channels]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
     /// Mean.
@@ -71,14 +71,6 @@ pub struct Affine {
     pub scale: Vec<f32>,
     /// Summand.
     pub shift: Vec<f32>,
-}
-
-impl Affine {
-    /// The norm of an evaluation, by statistics that were kept, the same for all images; everything `[channels]`.
-    pub fn kept([gamma, beta, mean, variance]: [&[f32]; 4]) -> Self {
-        let moments = Moments { mean: mean.to_vec(), variance: variance.to_vec() };
-        moments.affine(gamma, beta)
-    }
 }
 
 impl Moments {
