@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::{Tally, common};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
-use crate::kernel::update::{self, SgdStep};
+use crate::kernel::update::{self, Moved, SgdStep};
 use crate::kernel::{KernelPath, Op};
 use crate::rng::{Purpose, Stream};
 
@@ -26,40 +26,65 @@ fn assert_close(what: &str, got: Tensor<1>, want: impl Iterator<Item = f64>) {
     }
 }
 
-/// SGD with and without an old velocity and decay, the moving average, and the sum of squares. The tensors that go in stay as they are where
-/// somebody else holds them.
+/// SGD with and without an old velocity and decay, moving averages, and the sum of squares, of one tensor and of many of all sizes. The tensors
+/// that go in stay as they are where somebody else holds them.
 pub fn every_path_moves_parameters_as_the_loops_do(opened: &Opened, tally: &mut Tally) {
+    // More tensors than a launch takes, so that each size stands at several places of one.
+    let many: Vec<usize> = (0..37).map(|at| SIZES[at % SIZES.len()] + at / 5).collect();
     for path in paths(Op::Update, &opened.info.compiler) {
-        for count in SIZES {
-            tally.case(&format!("{count} values, path {}", path.name()), || check(opened, count, path));
+        for counts in SIZES.map(|count| vec![count]).into_iter().chain([many.clone()]) {
+            tally.case(&format!("{} tensors from {} values on, path {}", counts.len(), counts[0], path.name()), || {
+                check(opened, &counts, path);
+            });
         }
     }
 }
 
-fn check(opened: &Opened, count: usize, path: KernelPath) {
-    let values = [0, 1, 2].map(|stream| normal(count, stream + 3 * count as u64));
-    let tensors =
-        || values.each_ref().map(|values| Tensor::<1>::from_data(TensorData::new(values.clone(), [count]), &opened.device));
-    let [w, g, v] = values.each_ref().map(|values| move |i: usize| f64::from(values[i]));
-    for weight_decay in [0.0, 1e-2] {
-        for first in [true, false] {
-            let step = SgdStep { lr: 0.3, momentum: 0.9, weight_decay };
-            let [weight, gradient, velocity] = tensors();
-            let held = weight.clone();
-            let old = (!first).then_some(velocity);
-            let (next, moved) = common::asserting_path(Op::Update, path, || update::sgd(weight, gradient, old, step, path));
-            let velocity = |i: usize| (if first { 0.0 } else { 0.9 * v(i) }) + g(i) + weight_decay * w(i);
-            assert_close("velocity", moved, (0..count).map(velocity));
-            assert_close("weight", next, (0..count).map(|i| w(i) - 0.3 * velocity(i)));
-            assert_eq!(common::values(held), values[0], "a weight that somebody else holds");
+/// Host copies of a parameter: value, gradient and velocity.
+type Host = [Vec<f32>; 3];
+
+fn check(opened: &Opened, counts: &[usize], path: KernelPath) {
+    let host = |(at, count): (usize, &usize)| [0, 1, 2].map(|stream| normal(*count, (stream + 3 * at) as u64));
+    let all: Vec<Host> = counts.iter().enumerate().map(host).collect();
+    let tensor = |values: &[f32]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), &opened.device);
+    let wide = |values: &[f32], i: usize| f64::from(values[i]);
+
+    // Decay and first steps differ from tensor to tensor.
+    for shift in 0..4 {
+        let decay = |at: usize| if (at + shift) & 1 == 0 { 0.0 } else { 1e-2 };
+        let first = |at: usize| (at + shift) & 2 == 0;
+        let moved = |(at, [weight, gradient, velocity]): (usize, &Host)| Moved {
+            weight: tensor(weight),
+            gradient: tensor(gradient),
+            velocity: (!first(at)).then(|| tensor(velocity)),
+            weight_decay: decay(at),
+        };
+        let moved: Vec<Moved> = all.iter().enumerate().map(moved).collect();
+        let held: Vec<[Tensor<1>; 2]> = moved.iter().map(|one| [one.weight.clone(), one.gradient.clone()]).collect();
+        let step = SgdStep { lr: 0.3, momentum: 0.9 };
+        let next = common::asserting_path(Op::Update, path, || update::sgd(moved, step, path));
+        assert_eq!(next.len(), all.len());
+        for (at, ((weight, velocity), [w, g, v])) in next.into_iter().zip(&all).enumerate() {
+            let wanted = |i: usize| (if first(at) { 0.0 } else { 0.9 * wide(v, i) }) + wide(g, i) + decay(at) * wide(w, i);
+            assert_close(&format!("velocity {at}"), velocity, (0..w.len()).map(wanted));
+            assert_close(&format!("weight {at}"), weight, (0..w.len()).map(|i| wide(w, i) - 0.3 * wanted(i)));
+        }
+        for ([weight, gradient], [w, g, _]) in held.into_iter().zip(&all) {
+            assert_eq!(common::values(weight), *w, "a weight that somebody else holds");
+            assert_eq!(common::values(gradient), *g, "a gradient");
         }
     }
-    let [slow, fast, _] = tensors();
-    let next = common::asserting_path(Op::Update, path, || update::average(slow, fast, 0.99, path));
-    assert_close("average", next, (0..count).map(|i| 0.99 * w(i) + 0.01 * g(i)));
-    let [squared, ..] = tensors();
-    let sum = f64::from(common::values(update::square_sum(squared, path))[0]);
-    let want: f64 = (0..count).map(|i| w(i) * w(i)).sum();
+
+    let pairs = all.iter().map(|[slow, fast, _]| (tensor(slow), tensor(fast))).collect();
+    let next = common::asserting_path(Op::Update, path, || update::average(pairs, 0.99, path));
+    assert_eq!(next.len(), all.len());
+    for (at, (next, [w, g, _])) in next.into_iter().zip(&all).enumerate() {
+        assert_close(&format!("average {at}"), next, (0..w.len()).map(|i| 0.99 * wide(w, i) + 0.01 * wide(g, i)));
+    }
+
+    let sum = f64::from(common::values(update::square_sum(all.iter().map(|[w, ..]| tensor(w)).collect(), path))[0]);
+    let want: f64 = all.iter().flat_map(|[w, ..]| w).map(|w| f64::from(*w).powi(2)).sum();
+    let count: usize = counts.iter().sum();
     // All terms are positive: the error is relative to the sum, and grows with the root of the number of terms at most.
     assert!((sum - want).abs() <= 6e-8 * (4.0 + (count as f64).sqrt()) * want, "sum of squares {sum}, want {want}");
 }

@@ -222,7 +222,8 @@ impl Task<'_> {
                 let (nets, head) = (model.nets.gradients(&gradients), model.head.gradients(&gradients));
                 of_nets.step(&mut model.nets, nets, share * self.config.lr);
                 of_head.step(&mut model.head, head, share * self.config.head_lr);
-                model.nets.iter_mut().zip(passes).for_each(|(net, pass)| net.absorb(&pass.into_stats()));
+                let update = of_nets.path(&self.how.device);
+                model.nets.iter_mut().zip(passes).for_each(|(net, pass)| net.absorb(&pass.into_stats(), update));
                 loader.recycle(batch.views);
             }
             let loss = sum / images.len() as f64;

@@ -64,11 +64,13 @@ operations! {
     /// Computes the blocks of the nets: convolutions, norms, shortcuts and ReLUs.
     Net "net" chosen true {
         Flex: "channels-last {simd} loops on the CPU backend's memory, the fastest path of this device",
+        Cube: "CubeCL kernels, channels-last, with norm, shortcut and ReLU in one pass",
         Tensor: PORTABLE,
     }
     /// Moves parameters: SGD, the moving average of a key encoder, the norm of the gradient.
     Update "update" chosen true {
         Flex: "one pass over the CPU backend's memory by all threads, the fastest path of this device",
+        Cube: "CubeCL kernels, one pass over memory each",
         Tensor: PORTABLE,
     }
 }

@@ -142,7 +142,7 @@ impl Method for Cmc {
         let halves = self.nets.nets_mut().into_iter().zip(&mut self.banks).zip(&mut self.z).zip(HALVES);
         for (((net, bank), z), half) in halves {
             let moving = if self.config.clean_stats_only { &half.rows[..1] } else { &half.rows };
-            moving.iter().filter_map(|name| done.seen(name)).for_each(|stats| net.absorb(stats));
+            moving.iter().filter_map(|name| done.seen(name)).for_each(|stats| net.absorb(stats, done.update));
             bank.update(&done.facts.images, done.rows.get(half.rows[0]), self.config.bank_momentum);
             *z = done.constant(half.z);
         }

@@ -177,7 +177,7 @@ impl Method for InsDis {
 
     fn follow(&mut self, done: &Done) {
         let moving: &[&str] = if self.config.clean_stats_only { &["q"] } else { &["q", "qm"] };
-        moving.iter().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats));
+        moving.iter().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats, done.update));
         self.bank.update(&done.facts.images, done.rows.get("q"), self.config.bank_momentum);
         self.z = done.constant("nce_z");
     }

@@ -10,7 +10,6 @@ use super::{
     saved,
 };
 use crate::error::Result;
-use crate::kernel::{KernelPath, update};
 use crate::loss::unmix::mixture_terms;
 use crate::loss::{Criterion, LossName, NceZ};
 use crate::memory::Queue;
@@ -146,8 +145,6 @@ pub struct Moco {
     /// The constant of NCE.
     z: Option<Tensor<1>>,
     shuffles: bool,
-    /// The kernel of the moving average.
-    update: KernelPath,
 }
 
 impl Moco {
@@ -155,15 +152,14 @@ impl Moco {
     pub fn init(config: MocoConfig, setup: &Setup) -> Self {
         let encoder = setup.net(3, "query");
         let queue = Queue::init(config.memory.size, setup.model.head.dim, config.memory.init, setup.seed, setup.device);
-        Self { update: setup.update, ..Self::new(config, encoder, queue, setup.model.bn_splits, setup.images) }
+        Self::new(config, encoder, queue, setup.model.bn_splits, setup.images)
     }
 
     /// From a given encoder (both copies start equal) and queue, for a dataset of `images`, which NCE asks for.
     pub fn new(config: MocoConfig, encoder: Encoder, queue: Queue, bn_splits: usize, images: usize) -> Self {
         let key = state::without_graph(encoder.clone());
         let shuffles = config.shuffle_bn && bn_splits > 1;
-        let update = update::fastest(&queue.rows().device());
-        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles, update }
+        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles }
     }
 
     /// The queue as it is now.
@@ -288,9 +284,9 @@ impl Method for Moco {
         let mixture = (!self.config.clean_stats_only).then_some("qm");
         let again = mixture.filter(|_| self.config.symmetric && self.config.replay_mixture_stats);
         let order = [Some("q"), mixture, Some("q2"), again];
-        order.into_iter().flatten().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats));
-        ["k", "k1"].into_iter().filter_map(|name| done.seen(name)).for_each(|stats| self.key.absorb(stats));
-        ema::update(&mut self.key, &self.query, self.config.key_momentum, self.update);
+        order.into_iter().flatten().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats, done.update));
+        ["k", "k1"].into_iter().filter_map(|name| done.seen(name)).for_each(|stats| self.key.absorb(stats, done.update));
+        ema::update(&mut self.key, &self.query, self.config.key_momentum, done.update);
         // One enqueue per step; in symmetric mode the keys of view 1 come first.
         let keys: Vec<_> = self.targets().iter().rev().map(|target| done.rows.get(target.name)).collect();
         let images = done.facts.images.repeat(keys.len());

@@ -108,8 +108,6 @@ pub struct Setup<'a> {
     pub scores: KernelPath,
     /// How the nets' blocks are computed.
     pub ways: Ways,
-    /// The kernel that moves parameters.
-    pub update: KernelPath,
 }
 
 impl<'a> Setup<'a> {
@@ -123,7 +121,6 @@ impl<'a> Setup<'a> {
             device: &opened.device,
             scores: kernels.path(Op::Bank),
             ways: kernels.ways(),
-            update: kernels.path(Op::Update),
         }
     }
 

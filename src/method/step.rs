@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::kernel::KernelPath;
 use crate::loss::unmix::MixtureTerms;
 use crate::model::{BatchStats, Encoder, Pass};
 
@@ -249,6 +250,8 @@ pub struct Done<'a> {
     pub constants: &'a [(&'static str, Tensor<1>)],
     /// The batch.
     pub facts: &'a Facts,
+    /// The implementation of moving averages.
+    pub update: KernelPath,
 }
 
 impl Done<'_> {

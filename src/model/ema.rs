@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 
-use super::state::{AnyTensor, edit_values, is_buffer, map_values};
+use super::state::{AnyTensor, Taken, edit_parameters, map_values};
 use crate::kernel::KernelPath;
 use crate::kernel::update::average;
 use std::collections::HashMap;
@@ -16,10 +16,8 @@ pub fn update<M: Module>(key: &mut M, query: &M, momentum: f64, path: KernelPath
         source.insert(parameter.name.to_owned(), value.clone());
         value
     });
-    edit_values(key, &mut |parameter, old| {
-        if is_buffer(parameter.name) {
-            return old;
-        }
-        AnyTensor(average(old.0, source[parameter.name].0.clone(), momentum, path))
+    edit_parameters(key, &mut |taken| {
+        let pairs = taken.into_iter().map(|Taken { name, value, .. }| (value.0, source[&name].0.clone())).collect();
+        average(pairs, momentum, path).into_iter().map(AnyTensor).collect()
     });
 }

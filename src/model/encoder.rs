@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 
 use super::head::Head;
 use super::layer::Layers;
-use super::norm::{BatchNorm, BatchStats, Pass};
+use super::norm::{BatchNorm, BatchStats, Pass, absorb};
 use super::shape::Backbone;
+use crate::kernel::KernelPath;
 use crate::loss::unit_rows;
 
 /// An encoder. In a state dict the backbone's names have no prefix and the head is `fc`, as in torchvision.
@@ -52,11 +53,11 @@ impl Encoder {
         self.taps(x, pass).embedding
     }
 
-    /// Moves all running statistics by what one training forward saw.
-    pub fn absorb(&mut self, stats: &[BatchStats]) {
+    /// Moves all running statistics by what one training forward saw; `update` is the implementation of the update.
+    pub fn absorb(&mut self, stats: &[BatchStats], update: KernelPath) {
         let norms: Vec<&mut BatchNorm> = self.backbone.norms();
         assert_eq!(norms.len(), stats.len(), "the statistics come from another net");
-        norms.into_iter().zip(stats).for_each(|(norm, stats)| norm.absorb(stats));
+        absorb(norms, stats, update);
     }
 
     /// Its layers, the embedding being the last.

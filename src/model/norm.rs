@@ -7,7 +7,9 @@ use burn::module::{Module, Param};
 use burn::tensor::module::batch_norm;
 use burn::tensor::{Device, Tensor};
 
+use crate::kernel::KernelPath;
 use crate::kernel::net::{Statistics, tensor::normalise};
+use crate::kernel::update::average;
 
 pub use crate::kernel::net::EPSILON;
 
@@ -114,13 +116,29 @@ impl BatchNorm {
         self.splits / shards
     }
 
-    /// Moves the running statistics by one PyTorch update: `running <- 0.9 running + 0.1 batch`.
-    pub fn absorb(&mut self, stats: &BatchStats) {
-        let step = |running: &Param<Tensor<1>>, batch: &Tensor<1>| {
-            let next = running.val().inner().mul_scalar(1.0 - MOMENTUM) + batch.clone().mul_scalar(MOMENTUM);
-            Param::from_tensor(next).set_require_grad(false)
-        };
-        self.running_mean = step(&self.running_mean, &stats.mean);
-        self.running_var = step(&self.running_var, &stats.variance);
+    /// Its running statistics, taken out of it until [`BatchNorm::keep`] puts the next ones in.
+    fn take(&mut self, small: &Tensor<1>) -> [Tensor<1>; 2] {
+        [&mut self.running_mean, &mut self.running_var]
+            .map(|running| std::mem::replace(running, Param::from_tensor(small.clone())).consume().1.inner())
+    }
+
+    fn keep(&mut self, [mean, variance]: [Tensor<1>; 2]) {
+        let fixed = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
+        (self.running_mean, self.running_var) = (fixed(mean), fixed(variance));
+    }
+}
+
+/// Moves the running statistics of norms by one PyTorch update each: `running <- 0.9 running + 0.1 batch`.
+pub fn absorb(norms: Vec<&mut BatchNorm>, stats: &[BatchStats], update: KernelPath) {
+    let Some(small) = stats.first().map(|first| Tensor::zeros([1], &first.mean.device())) else { return };
+    let mut norms = norms;
+    let pairs = norms.iter_mut().zip(stats).flat_map(|(norm, Statistics { mean, variance })| {
+        let [running_mean, running_var] = norm.take(&small);
+        [(running_mean, mean.clone()), (running_var, variance.clone())]
+    });
+    let mut next = average(pairs.collect(), 1.0 - MOMENTUM, update).into_iter();
+    for norm in norms {
+        let (mean, variance) = next.next().zip(next.next()).expect("two statistics per norm");
+        norm.keep([mean, variance]);
     }
 }

@@ -126,34 +126,42 @@ pub fn map_values<M: Module>(module: M, edit: &mut dyn FnMut(Parameter, AnyTenso
     module.map(&mut Map { path: Path::default(), edit })
 }
 
-/// Replaces the value of every parameter and buffer by that of `edit`, as [`map_values`] does. Here nobody else holds the values meanwhile, not
-/// even the module: whatever changes them may do so in their memory.
-pub fn edit_values<M: Module>(module: &mut M, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor) {
-    /// Hands the values out and leaves something small in their place.
-    struct Take(VecDeque<Held>);
-    /// Puts values back, changed.
-    struct Put<'a> {
-        path: Path,
-        held: VecDeque<Held>,
-        edit: &'a mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor,
-    }
-    struct Held {
-        value: AnyTensor,
+/// A parameter or buffer that was taken out of its module.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its name in the state dict.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its value, without autodiff.
+    pub value: AnyTensor,
+}
+
+/// Replaces the values of all parameters and buffers by those of `edit`, in their order; what required a gradient requires it again afterwards.
+/// Here nobody else holds the values meanwhile, not even the module: whatever changes them may do so in their memory.
+pub fn edit_values<M: Module>(module: &mut M, edit: &mut dyn FnMut(Vec<Taken>) -> Vec<AnyTensor>) {
+    /// How a value lies in its module.
+    struct Place {
         dims: Vec<usize>,
         tracked: bool,
         on_graph: bool,
     }
-    impl ModuleMapper for Take {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let (id, value, mapper) = param.consume();
-            let (tracked, on_graph, dims) = (value.is_require_grad(), value.is_autodiff(), value.dims().to_vec());
-            let value = AnyTensor::new(value.inner());
-            let small = Tensor::zeros([1; D], &value.0.device());
-            self.0.push_back(Held { value, dims, tracked, on_graph });
-            Param::from_mapped_value(id, small, mapper)
-        }
+    /// Hands the values out and leaves something small in their place.
+    #[derive(Default)]
+    struct Take {
+        path: Path,
+        taken: Vec<Taken>,
+        places: VecDeque<Place>,
+        /// One for all: it is made on the device.
+        small: Option<Tensor<1>>,
     }
-    impl ModuleMapper for Put<'_> {
+    /// Puts values back, changed.
+    struct Put {
+        places: VecDeque<Place>,
+        values: VecDeque<AnyTensor>,
+    }
+
+    impl ModuleMapper for Take {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.path.enter(name, container);
         }
@@ -161,18 +169,47 @@ pub fn edit_values<M: Module>(module: &mut M, edit: &mut dyn FnMut(Parameter, An
             self.path.exit();
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            self.places.push_back(Place {
+                dims: value.dims().to_vec(),
+                tracked: value.is_require_grad(),
+                on_graph: value.is_autodiff(),
+            });
+            let value = AnyTensor::new(value.inner());
+            let small = self.small.get_or_insert_with(|| Tensor::zeros([1], &value.0.device())).clone().reshape([1; D]);
+            self.taken.push(Taken { name: self.path.name(), role: self.path.role(D), value });
+            Param::from_mapped_value(id, small, mapper)
+        }
+    }
+    impl ModuleMapper for Put {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let (id, _, mapper) = param.consume();
-            let Held { value, dims, tracked, on_graph } = self.held.pop_front().expect("one value was taken per parameter");
-            let (name, role) = (self.path.name(), self.path.role(D));
-            let next = (self.edit)(Parameter { name: &name, role }, value);
+            let next = self.places.pop_front().zip(self.values.pop_front());
+            let (Place { dims, tracked, on_graph }, next) = next.expect("one value goes back per parameter");
             let next = next.shaped::<D>(dims.try_into().expect("the rank of a parameter stays"));
             let next = if on_graph { next.autodiff().set_require_grad(tracked) } else { next };
             Param::from_mapped_value(id, next, mapper)
         }
     }
-    let mut take = Take(VecDeque::new());
+    let mut take = Take::default();
     *module = module.clone().map(&mut take);
-    *module = module.clone().map(&mut Put { path: Path::default(), held: take.0, edit });
+    let Take { taken, places, .. } = take;
+    let values = edit(taken).into();
+    *module = module.clone().map(&mut Put { places, values });
+}
+
+/// [`edit_values`] of the parameters alone.
+pub fn edit_parameters<M: Module>(module: &mut M, edit: &mut dyn FnMut(Vec<Taken>) -> Vec<AnyTensor>) {
+    edit_values(module, &mut |all| {
+        let (mut buffers, mut parameters, mut order) = (VecDeque::new(), Vec::new(), Vec::new());
+        for one in all {
+            order.push(is_buffer(&one.name));
+            if is_buffer(&one.name) { buffers.push_back(one.value) } else { parameters.push(one) }
+        }
+        let mut parameters: VecDeque<AnyTensor> = edit(parameters).into();
+        let next = |is_buffer: bool| if is_buffer { buffers.pop_front() } else { parameters.pop_front() };
+        order.into_iter().map(next).map(|value| value.expect("one value goes back per parameter")).collect()
+    });
 }
 
 /// A tensor of any rank, kept flat: lets one closure handle all parameters.
@@ -210,8 +247,8 @@ pub trait Trained {
     /// The number of values of every parameter, by name.
     fn sizes(&self) -> BTreeMap<String, usize>;
 
-    /// Replaces the value of every parameter; buffers stay as they are.
-    fn edit(&mut self, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor);
+    /// Replaces the values of all parameters by those of `edit`, in their order; buffers stay as they are.
+    fn edit(&mut self, edit: &mut dyn FnMut(Vec<Taken>) -> Vec<AnyTensor>);
 }
 
 impl<M: Module> Trained for M {
@@ -262,8 +299,8 @@ impl<M: Module> Trained for M {
         visit.1
     }
 
-    fn edit(&mut self, edit: &mut dyn FnMut(Parameter, AnyTensor) -> AnyTensor) {
-        edit_values(self, &mut |parameter, value| if is_buffer(parameter.name) { value } else { edit(parameter, value) });
+    fn edit(&mut self, edit: &mut dyn FnMut(Vec<Taken>) -> Vec<AnyTensor>) {
+        edit_parameters(self, edit);
     }
 }
 

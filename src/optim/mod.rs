@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::kernel::{KernelPath, update};
 use crate::model::Role;
-use crate::model::state::{AnyTensor, NamedGradients, Parameter, StateDict, Trained, spoilt};
+use crate::model::state::{AnyTensor, NamedGradients, StateDict, Taken, Trained, spoilt};
 use crate::model::tensors::{SANE, bad_value};
 use crate::unread::Unread;
 
@@ -93,25 +93,27 @@ impl OptimConfig {
     }
 }
 
-/// What a rule knows of a step besides the tensors.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct At {
-    /// The implementation of the update.
-    pub path: KernelPath,
-    /// Learning rate.
-    pub lr: f64,
+/// A parameter on its way through a step. All tensors are flat, of equal length, and outside any graph.
+#[derive(Debug, Clone)]
+pub struct Moving {
+    /// Its value.
+    pub weight: Tensor<1>,
+    /// Its gradient.
+    pub gradient: Tensor<1>,
+    /// What the rule remembers of it, in the order of [`Rule::slots`]; `None` before its first step.
+    pub slots: Option<Vec<Tensor<1>>>,
     /// L2 penalty of this parameter, 0 where weight decay leaves it out.
     pub weight_decay: f64,
 }
 
-/// How one parameter moves. All tensors are flat, of equal length, and outside any graph.
+/// How parameters move.
 pub trait Rule: Send {
     /// Names of what it remembers of a parameter; a checkpoint holds `optim.SLOT.PARAMETER`.
     fn slots(&self) -> &'static [&'static str];
 
-    /// The next weight, and the next values of the slots in the order of [`Rule::slots`]. `slots` is `None` before the first step of a
-    /// parameter.
-    fn step(&self, at: At, weight: Tensor<1>, gradient: Tensor<1>, slots: Option<Vec<Tensor<1>>>) -> (Tensor<1>, Vec<Tensor<1>>);
+    /// The next weight of each parameter, and the next values of its slots, at the learning rate `lr`. `path` is the implementation of the
+    /// update.
+    fn step(&self, moving: Vec<Moving>, lr: f64, path: KernelPath) -> Vec<(Tensor<1>, Vec<Tensor<1>>)>;
 }
 
 /// A rule with what it remembers of every parameter.
@@ -146,17 +148,34 @@ impl Optimizer {
         self
     }
 
+    /// The implementation of updates on a device.
+    pub fn path(&self, device: &Device) -> KernelPath {
+        self.path.unwrap_or_else(|| update::fastest(device))
+    }
+
     /// Moves every parameter that has a gradient; the others stay as they are.
     pub fn step(&mut self, trained: &mut dyn Trained, mut gradients: NamedGradients, lr: f64) {
-        let Self { config, rule, slots, path } = self;
-        trained.edit(&mut |Parameter { name, role }, weight| {
-            let Some(gradient) = gradients.remove(name) else { return weight };
-            let path = path.unwrap_or_else(|| update::fastest(&weight.0.device()));
-            let at = At { path, lr, weight_decay: if config.decays(role) { config.weight_decay } else { 0.0 } };
-            let known = slots.remove(name).map(|slots| slots.into_iter().map(|slot| slot.0).collect());
-            let (weight, next) = rule.step(at, weight.0, gradient, known);
-            slots.insert(name.to_owned(), next.into_iter().map(AnyTensor).collect());
-            AnyTensor(weight)
+        let Some(device) = gradients.values().next().map(Tensor::device) else { return };
+        let path = self.path(&device);
+        let Self { config, rule, slots, .. } = self;
+        trained.edit(&mut |taken| {
+            let (mut moving, mut moved, mut next) = (Vec::new(), Vec::new(), Vec::new());
+            for (at, Taken { name, role, value }) in taken.into_iter().enumerate() {
+                let Some(gradient) = gradients.remove(&name) else {
+                    next.push(Some(value));
+                    continue;
+                };
+                let known = slots.remove(&name).map(|slots| slots.into_iter().map(|slot| slot.0).collect());
+                let weight_decay = if config.decays(role) { config.weight_decay } else { 0.0 };
+                moving.push(Moving { weight: value.0, gradient, slots: known, weight_decay });
+                moved.push((at, name));
+                next.push(None);
+            }
+            for ((at, name), (weight, kept)) in moved.into_iter().zip(rule.step(moving, lr, path)) {
+                slots.insert(name, kept.into_iter().map(AnyTensor).collect());
+                next[at] = Some(AnyTensor(weight));
+            }
+            next.into_iter().map(|value| value.expect("a rule moves every parameter it gets")).collect()
         });
     }
 

@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use super::{At, Rule};
-use crate::kernel::update::{self, SgdStep};
+use super::{Moving, Rule};
+use crate::kernel::KernelPath;
+use crate::kernel::update::{self, Moved, SgdStep};
 
 /// `v <- momentum v + (g + weight_decay w)`, `w <- w - lr v`; the first velocity is the plain gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,10 +18,12 @@ impl Rule for Sgd {
         &["v"]
     }
 
-    fn step(&self, at: At, weight: Tensor<1>, gradient: Tensor<1>, slots: Option<Vec<Tensor<1>>>) -> (Tensor<1>, Vec<Tensor<1>>) {
-        let step = SgdStep { lr: at.lr, momentum: self.momentum, weight_decay: at.weight_decay };
-        let velocity = slots.map(|old| old.into_iter().next().expect("SGD has one slot"));
-        let (weight, velocity) = update::sgd(weight, gradient, velocity, step, at.path);
-        (weight, vec![velocity])
+    fn step(&self, moving: Vec<Moving>, lr: f64, path: KernelPath) -> Vec<(Tensor<1>, Vec<Tensor<1>>)> {
+        let moved = moving.into_iter().map(|Moving { weight, gradient, slots, weight_decay }| {
+            let velocity = slots.map(|old| old.into_iter().next().expect("SGD has one slot"));
+            Moved { weight, gradient, velocity, weight_decay }
+        });
+        let next = update::sgd(moved.collect(), SgdStep { lr, momentum: self.momentum }, path);
+        next.into_iter().map(|(weight, velocity)| (weight, vec![velocity])).collect()
     }
 }

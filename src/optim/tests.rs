@@ -10,7 +10,7 @@ fn undecayed(name: ModelName, no_decay: Vec<NoDecay>) -> Vec<String> {
     let model = ModelConfig { name, width: 0.125, stem_channels: 8, bn_splits: 1, head, ..ModelConfig::default() };
     let mut net = model.init(3, 1, "query", &device);
     // Shifts start at zero, which decay would leave where it is.
-    net.edit(&mut |_, value| AnyTensor(value.0.add_scalar(0.5)));
+    net.edit(&mut |all| all.into_iter().map(|one| AnyTensor(one.value.0.add_scalar(0.5))).collect());
     let before = state::collect(&net);
     let zero = |(name, size): (String, usize)| (name, Tensor::<1>::zeros([size], &device));
     let gradients = Trained::sizes(&net).into_iter().map(zero).collect();

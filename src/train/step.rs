@@ -232,8 +232,7 @@ impl Computed {
 
     /// L2 norm over all parameters, `[1]`.
     fn gradient_norm(&self, update: KernelPath) -> Tensor<1> {
-        let squares = self.gradients.values().map(|gradient| square_sum(gradient.clone(), update));
-        squares.reduce(|a, b| a + b).expect("a net has parameters").sqrt()
+        square_sum(self.gradients.values().cloned().collect(), update).sqrt()
     }
 
     /// The gradients, flat, by the parameters' names.
@@ -262,7 +261,9 @@ impl Computed {
         let gradients = self.gradients.into_iter().map(|(name, gradient)| (name, scaled(gradient))).collect();
         optimizer.step(method.trained(), gradients, lr);
         border("update")?;
-        method.follow(&Done { rows: &self.rows, seen: &self.seen, constants: &self.outcome.constants, facts: &self.facts });
+        let update = optimizer.path(&self.outcome.loss.device());
+        let constants = &self.outcome.constants;
+        method.follow(&Done { rows: &self.rows, seen: &self.seen, constants, facts: &self.facts, update });
         border("follow_up")
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::config::Precision;
 use crate::device::{self, Opened};
 use crate::error::{Error, Result};
+use crate::kernel::backend::launches::{Launches, watched};
 use crate::kernel::net::profile::{self, Kind};
 use crate::kernel::{KernelPath, KernelsConfig, Op};
 use crate::method::moco::{MemoryConfig, MocoConfig};
@@ -151,7 +152,11 @@ impl Step {
         let phases: Map<_, _> =
             PHASES.iter().zip(phases).map(|(name, times)| ((*name).to_owned(), super::spread(times).0.into())).collect();
         let images_per_s = self.batch as f64 / median;
-        let split = if self.profile { split(&phases, kinds, &opened)? } else { Vec::new() };
+        let split = match (self.profile, opened.info.on_host()) {
+            (true, true) => split(&phases, kinds, &opened)?,
+            _ => Vec::new(),
+        };
+        let launches = self.launches(method.as_mut(), &mut optimizer, &inputs(0), &opened)?;
         if self.json {
             super::super::print_json(&json!({
                 "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "host_s": host, "peak_mib": peak_mib(&opened),
@@ -160,6 +165,8 @@ impl Step {
                 "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"), "work": if self.work == Work::Unmix { "unmix" } else { "moco" },
                 "profile": split.iter().map(|(name, time)| ((*name).to_owned(), (*time).into())).collect::<Map<_, _>>(),
                 "kernels": opened.info.kernels,
+                "launches": launches.as_ref().map(|launches| launches.iter().map(|one| one.count).sum::<usize>()),
+                "launches_by_kernel": launches.map(|launches| launches.iter().map(|one| json!([one.kernel, one.count, one.seconds])).collect::<Vec<_>>()),
             }))?;
         } else {
             super::super::print(&format!(
@@ -178,8 +185,49 @@ impl Step {
             for (name, time) in &split {
                 super::super::print(&format!("    {name:20} {time:.4} s  {:4.1} %", 100.0 * time / all));
             }
+            for line in launches.iter().flat_map(|launches| self.about(launches)) {
+                super::super::print(&line);
+            }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What one more step launches, on a device that is launched at; with --profile timed.
+    fn launches(
+        &self,
+        method: &mut dyn Method,
+        optimizer: &mut Optimizer,
+        inputs: &Inputs,
+        opened: &Opened,
+    ) -> Result<Option<Vec<Launches>>> {
+        if opened.info.on_host() {
+            return Ok(None);
+        }
+        let mut step = |timed| {
+            let work = || self.as_in_training(method, optimizer, inputs.clone(), opened);
+            let (done, launches) = watched(timed, work);
+            done.map(|_| launches)
+        };
+        // The first timed launch of each kernel would count its preparation.
+        if self.profile {
+            step(true)?;
+        }
+        step(self.profile).map(Some)
+    }
+
+    /// Launches as text: how many, and with --profile the kernels by their time.
+    fn about(&self, launches: &[Launches]) -> Vec<String> {
+        let all: usize = launches.iter().map(|one| one.count).sum();
+        let mut lines = vec![format!("  launches   {all} per step, of {} kernels", launches.len())];
+        if self.profile {
+            let mut sorted = launches.to_vec();
+            sorted.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+            let seconds: f64 = sorted.iter().map(|one| one.seconds).sum();
+            lines.extend(sorted.iter().map(|Launches { kernel, count, seconds: time }| {
+                format!("    {count:4} x {kernel:50} {time:.4} s  {:4.1} %", 100.0 * time / seconds)
+            }));
+        }
+        lines
     }
 
     /// Forward passes of a frozen encoder, each read back.

@@ -5,7 +5,7 @@ use crate::data::synthetic::{Synthetic, SyntheticConfig};
 use crate::data::{Encoded, Split};
 use crate::eval::knn::{KnnConfig, measure};
 use crate::model::ModelConfig;
-use crate::model::state::{AnyTensor, Trained};
+use crate::model::state::{AnyTensor, Taken, Trained};
 
 /// A source of which some images cannot be read.
 struct Damaged(Synthetic, Vec<usize>);
@@ -100,10 +100,11 @@ fn a_warning_names_some_and_hides_no_escape() {
 fn features_that_are_not_finite_are_an_error() {
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut encoder = encoder();
-        encoder.parts[0].2.edit(&mut |parameter, old| match parameter.name {
-            "fc.bias" => AnyTensor(old.0.slice_fill(3..4, value)),
-            _ => old,
-        });
+        let spoilt = |one: Taken| match one.name.as_str() {
+            "fc.bias" => AnyTensor(one.value.0.slice_fill(3..4, value)),
+            _ => one.value,
+        };
+        encoder.parts[0].2.edit(&mut |all| all.into_iter().map(spoilt).collect());
         let run = |layers: &[usize]| extract(&encoder, Damaged::of(Split::Test, &[]), &how(0.0), layers).map(drop);
         run(&[5, 6]).unwrap();
         let error = run(&[6, 7]).unwrap_err();

@@ -3,5 +3,6 @@
 pub(super) mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(super) mod cube;
+pub mod launches;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod wgsl;

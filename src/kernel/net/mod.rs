@@ -6,8 +6,11 @@
 //!
 //! - `tensor`: Burn's operations one after the other, on every backend, differentiated by Burn. What the others are compared with.
 //! - `flex`: channels-last loops on the CPU backend's memory ([`flex`]).
+//! - `cube`: CubeCL kernels, channels-last too (`cube`).
 
 mod backward;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 #[cfg(feature = "flex")]
 pub mod flex;
 pub mod ops;
@@ -152,7 +155,7 @@ pub struct Ways {
 impl Ways {
     /// The fastest on a device.
     pub fn on(device: &Device) -> Self {
-        Self { path: if on_flex(device) { KernelPath::Flex } else { KernelPath::Tensor }, ..Self::portable() }
+        Self { path: if on_flex(device) { KernelPath::Flex } else { KernelPath::Cube }, ..Self::portable() }
     }
 
     /// Those that every device has.

@@ -10,7 +10,10 @@ use burn::backend::{Backend, backend_extension};
 use super::tensors::Tensors;
 use super::{Block, Ways, Window};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-use crate::kernel::{Op, path::absent};
+use crate::kernel::{
+    KernelPath, Op,
+    path::{absent, ran},
+};
 
 /// What a forward pass leaves for its backward pass; what it is, only the backend knows.
 #[derive(Clone, Default)]
@@ -22,7 +25,7 @@ impl fmt::Debug for Kept {
     }
 }
 
-/// Blocks with a kernel of their own: `flex` on the CPU. Other backends have the path `tensor`, which is no method of theirs.
+/// Blocks with kernels of their own: `flex` on the CPU, `cube` on CubeCL devices. The path `tensor`, which all have, is no method of theirs.
 #[backend_extension(
     Autodiff,
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
@@ -94,27 +97,25 @@ impl NetOps for burn::backend::Flex {
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
         start(ways);
         let (y, seen, kept) = among_workers(|| super::flex::forward(x, params, &block, groups, ways, keep));
-        (y, seen, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
+        (y, seen, keeping(kept))
     }
 
     fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
         start(ways);
         let (y, kept) = among_workers(|| super::flex::pooling::forward(x, window, keep));
-        (y, Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>)))
+        (y, keeping(kept))
     }
 }
 
 #[cfg(feature = "flex")]
 impl NetGradients for burn::backend::Flex {
     fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self> {
-        let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::Kept>().ok());
-        let kept = kept.expect("the forward pass kept it");
+        let kept = found(kept);
         among_workers(|| super::flex::backward(gradient, &kept, input_too))
     }
 
     fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self> {
-        let kept = kept.0.and_then(|kept| kept.downcast::<super::flex::pooling::Kept>().ok());
-        let kept = kept.expect("the forward pass kept it");
+        let kept = found(kept);
         among_workers(|| super::flex::pooling::backward(gradient, &kept))
     }
 }
@@ -127,38 +128,62 @@ impl NetEvaluation for burn::backend::Flex {
     }
 }
 
+/// What a forward pass kept, as what it is.
+fn found<K: Send + Sync + 'static>(kept: Kept) -> Arc<K> {
+    kept.0.and_then(|kept| kept.downcast::<K>().ok()).expect("the forward pass kept it")
+}
+
+/// The other way round.
+fn keeping<K: Send + Sync + 'static>(kept: Option<K>) -> Kept {
+    Kept(kept.map(|kept| Arc::new(kept) as Arc<dyn Any + Send + Sync>))
+}
+
+/// Refuses every path but `cube`, and counts a start.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn start_cube(ways: Ways) {
+    if ways.path != KernelPath::Cube {
+        absent(Op::Net, ways.path);
+    }
+    ran(Op::Net, ways.path);
+}
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NetOps for burn_cubecl::CubeBackend {
     fn net_block(
-        _: FloatTensor<Self>,
-        _: Tensors<Self>,
-        _: Block,
-        _: usize,
+        x: FloatTensor<Self>,
+        params: Tensors<Self>,
+        block: Block,
+        groups: usize,
         ways: Ways,
-        _: bool,
+        keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
-        absent(Op::Net, ways.path)
+        start_cube(ways);
+        let (y, seen, kept) = super::cube::forward(x, params.0, &block, groups, keep);
+        (y, Tensors(seen), keeping(kept))
     }
 
-    fn net_max_pool(_: FloatTensor<Self>, _: Window, ways: Ways, _: bool) -> (FloatTensor<Self>, Kept) {
-        absent(Op::Net, ways.path)
+    fn net_max_pool(x: FloatTensor<Self>, window: Window, ways: Ways, keep: bool) -> (FloatTensor<Self>, Kept) {
+        start_cube(ways);
+        let (y, kept) = super::cube::pooling::forward(x, window, keep);
+        (y, keeping(kept))
     }
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NetGradients for burn_cubecl::CubeBackend {
-    fn net_block_backward(_: FloatTensor<Self>, _: Kept, _: bool) -> Tensors<Self> {
-        unreachable!("its forward pass refuses every path")
+    fn net_block_backward(gradient: FloatTensor<Self>, kept: Kept, input_too: bool) -> Tensors<Self> {
+        Tensors(super::cube::backward(gradient, &found(kept), input_too))
     }
 
-    fn net_max_pool_backward(_: FloatTensor<Self>, _: Kept) -> FloatTensor<Self> {
-        unreachable!("its forward pass refuses every path")
+    fn net_max_pool_backward(gradient: FloatTensor<Self>, kept: Kept) -> FloatTensor<Self> {
+        super::cube::pooling::backward(gradient, &found(kept))
     }
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NetEvaluation for burn_cubecl::CubeBackend {
-    fn net_block_in_evaluation(_: FloatTensor<Self>, _: Tensors<Self>, _: Block, ways: Ways) -> FloatTensor<Self> {
-        absent(Op::Net, ways.path)
+    fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
+        start_cube(ways);
+        super::cube::in_evaluation(x, params.0, &block)
     }
 }

@@ -16,17 +16,32 @@ const CHUNK: usize = 1 << 14;
 
 /// See [`super::sgd`].
 pub fn sgd(
-    weight: FloatTensor<Flex>,
-    gradient: &FloatTensor<Flex>,
-    velocity: FloatTensor<Flex>,
+    weights: Vec<FloatTensor<Flex>>,
+    gradients: Vec<FloatTensor<Flex>>,
+    velocities: Vec<FloatTensor<Flex>>,
+    decays: &[f64],
+    firsts: &[bool],
     step: SgdStep,
-    first: bool,
-) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
+) -> (Vec<FloatTensor<Flex>>, Vec<FloatTensor<Flex>>) {
     ran(Op::Update, KernelPath::Flex);
+    let one = |(((weight, gradient), velocity), (decay, first)): (((FloatTensor<Flex>, _), _), (&f64, &bool))| {
+        let factors = [step.lr as f32, if *first { 0.0 } else { step.momentum as f32 }, *decay as f32];
+        sgd_tensor(weight, gradient, velocity, factors)
+    };
+    weights.into_iter().zip(gradients).zip(velocities).zip(decays.iter().zip(firsts)).map(one).unzip()
+}
+
+/// One parameter; `factors` are rate, momentum and decay.
+fn sgd_tensor(
+    weight: FloatTensor<Flex>,
+    gradient: FloatTensor<Flex>,
+    velocity: FloatTensor<Flex>,
+    factors: [f32; 3],
+) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
     let count = gradient.shape().num_elements();
+    // The first velocity is the gradient itself, which this must not change.
     let (mut weight, gradient, mut velocity) = (own(weight, [count]), gradient.to_contiguous(), own(velocity, [count]));
     let gradient = values(&gradient);
-    let factors = [step.lr as f32, if first { 0.0 } else { step.momentum as f32 }, step.weight_decay as f32];
     let (weights, velocities) = (weight.storage_mut::<f32>(), velocity.storage_mut::<f32>());
     assert!(weights.len() == gradient.len() && weights.len() == velocities.len(), "an update of tensors of different sizes");
     let chunks = weights.par_chunks_mut(CHUNK).zip(velocities.par_chunks_mut(CHUNK)).zip(gradient.par_chunks(CHUNK));
@@ -49,8 +64,12 @@ widened! {
 }
 
 /// See [`super::average`].
-pub fn average(slow: FloatTensor<Flex>, fast: &FloatTensor<Flex>, momentum: f64) -> FloatTensor<Flex> {
+pub fn average(slow: Vec<FloatTensor<Flex>>, fast: Vec<FloatTensor<Flex>>, momentum: f64) -> Vec<FloatTensor<Flex>> {
     ran(Op::Update, KernelPath::Flex);
+    slow.into_iter().zip(fast).map(|(slow, fast)| average_tensor(slow, &fast, momentum)).collect()
+}
+
+fn average_tensor(slow: FloatTensor<Flex>, fast: &FloatTensor<Flex>, momentum: f64) -> FloatTensor<Flex> {
     let (mut slow, fast) = (own(slow, [fast.shape().num_elements()]), fast.to_contiguous());
     let fast = values(&fast);
     let shares = [momentum as f32, (1.0 - momentum) as f32];
@@ -68,10 +87,13 @@ widened! {
 }
 
 /// See [`super::square_sum`].
-pub fn square_sum(tensor: &FloatTensor<Flex>) -> FloatTensor<Flex> {
-    let tensor = tensor.to_contiguous();
-    let parts: Vec<f32> = values(&tensor).par_chunks(CHUNK).map(squares).collect();
-    let sum = parts.iter().map(|part| f64::from(*part)).sum::<f64>() as f32;
+pub fn square_sum(tensors: &[FloatTensor<Flex>]) -> FloatTensor<Flex> {
+    let one = |tensor: &FloatTensor<Flex>| -> f64 {
+        let tensor = tensor.to_contiguous();
+        let parts: Vec<f32> = values(&tensor).par_chunks(CHUNK).map(squares).collect();
+        parts.iter().map(|part| f64::from(*part)).sum()
+    };
+    let sum = tensors.iter().map(one).sum::<f64>() as f32;
     FloatTensor::<Flex>::from_data(TensorData::new(vec![sum], [1]))
 }
 

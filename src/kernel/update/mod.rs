@@ -1,8 +1,11 @@
-//! Updates of parameters in one pass over their memory: SGD, the moving average of a key encoder, and the sum of squares of a gradient.
+//! Updates of parameters in one pass over their memory: SGD, moving averages of key encoders and of norms' statistics, and the sum of squares of a
+//! gradient. They take all tensors of a net at once: a device that is launched at would else spend its time with launches.
 //!
-//! All tensors are flat, f32, of equal length and outside any graph. By tensor operations an update of SGD reads and writes every value nine
+//! All tensors are flat, f32 and outside any graph; those of one parameter have equal length. By tensor operations an update of SGD reads and writes every value nine
 //! times, on one thread of the CPU backend.
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod ops;
@@ -12,6 +15,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
 use super::KernelPath;
+use super::net::tensors::Tensors;
 use ops::UpdateOps;
 
 /// A step of SGD with momentum and L2 weight decay, in PyTorch's form.
@@ -21,6 +25,17 @@ pub struct SgdStep {
     pub lr: f64,
     /// Share of the old velocity.
     pub momentum: f64,
+}
+
+/// A parameter that [`sgd`] moves.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// Its value.
+    pub weight: Tensor<1>,
+    /// Its gradient.
+    pub gradient: Tensor<1>,
+    /// Its velocity, from the second step on.
+    pub velocity: Option<Tensor<1>>,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
 }
@@ -30,46 +45,54 @@ pub fn fastest(device: &Device) -> KernelPath {
     super::net::Ways::on(device).path
 }
 
-/// `v <- momentum v + (g + weight_decay w)`, `w <- w - lr v`; the next weight and velocity. The first velocity, where there is no old one, is
-/// the plain gradient.
+/// `v <- momentum v + (g + weight_decay w)`, `w <- w - lr v`; the next weight and velocity of each. The first velocity, where there is no old
+/// one, is the plain gradient.
 ///
 /// # Panics
 /// A path that the device does not have.
-pub fn sgd(
-    weight: Tensor<1>,
-    gradient: Tensor<1>,
-    velocity: Option<Tensor<1>>,
-    step: SgdStep,
-    path: KernelPath,
-) -> (Tensor<1>, Tensor<1>) {
-    if path == KernelPath::Tensor {
-        return tensor::sgd(weight, gradient, velocity, step);
+pub fn sgd(moved: Vec<Moved>, step: SgdStep, path: KernelPath) -> Vec<(Tensor<1>, Tensor<1>)> {
+    if path == KernelPath::Tensor || moved.is_empty() {
+        return moved.into_iter().map(|one| tensor::sgd(one, step)).collect();
     }
-    let first = velocity.is_none();
-    let velocity = velocity.unwrap_or_else(|| gradient.clone());
-    let (weight, gradient, velocity) = (weight.into_dispatch(), gradient.into_dispatch(), velocity.into_dispatch());
-    let (weight, velocity) = <Dispatch as UpdateOps>::update_sgd(weight, gradient, velocity, step, first, path);
-    (Tensor::from_dispatch(weight), Tensor::from_dispatch(velocity))
+    let (mut weights, mut gradients, mut velocities) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut decays, mut firsts) = (Vec::new(), Vec::new());
+    for Moved { weight, gradient, velocity, weight_decay } in moved {
+        firsts.push(velocity.is_none());
+        decays.push(weight_decay);
+        velocities.push(velocity.unwrap_or_else(|| gradient.clone()).into_dispatch());
+        weights.push(weight.into_dispatch());
+        gradients.push(gradient.into_dispatch());
+    }
+    let [weights, gradients, velocities] = [weights, gradients, velocities].map(Tensors);
+    let (weights, velocities) =
+        <Dispatch as UpdateOps>::update_sgd(weights, gradients, velocities, decays, firsts, step, path);
+    plain(weights).zip(plain(velocities)).collect()
 }
 
-/// `momentum slow + (1 - momentum) fast`.
+/// `momentum slow + (1 - momentum) fast` of each pair `(slow, fast)`.
 ///
 /// # Panics
 /// A path that the device does not have.
-pub fn average(slow: Tensor<1>, fast: Tensor<1>, momentum: f64, path: KernelPath) -> Tensor<1> {
-    if path == KernelPath::Tensor {
-        return tensor::average(slow, fast, momentum);
+pub fn average(pairs: Vec<(Tensor<1>, Tensor<1>)>, momentum: f64, path: KernelPath) -> Vec<Tensor<1>> {
+    if path == KernelPath::Tensor || pairs.is_empty() {
+        return pairs.into_iter().map(|(slow, fast)| tensor::average(slow, fast, momentum)).collect();
     }
-    Tensor::from_dispatch(<Dispatch as UpdateOps>::update_average(slow.into_dispatch(), fast.into_dispatch(), momentum, path))
+    let (slow, fast) = pairs.into_iter().map(|(slow, fast)| (slow.into_dispatch(), fast.into_dispatch())).unzip();
+    plain(<Dispatch as UpdateOps>::update_average(Tensors(slow), Tensors(fast), momentum, path)).collect()
 }
 
-/// The sum of the squares of all values, `[1]`. It is no update, and counts as none.
+/// The sum of the squares of all values of all tensors, `[1]`; at least one tensor. It is no update, and counts as none.
 ///
 /// # Panics
-/// A path that the device does not have.
-pub fn square_sum(values: Tensor<1>, path: KernelPath) -> Tensor<1> {
+/// A path that the device does not have; no tensor.
+pub fn square_sum(tensors: Vec<Tensor<1>>, path: KernelPath) -> Tensor<1> {
     if path == KernelPath::Tensor {
-        return tensor::square_sum(values);
+        return tensors.into_iter().map(tensor::square_sum).reduce(|a, b| a + b).expect("a sum over something");
     }
-    Tensor::from_dispatch(<Dispatch as UpdateOps>::update_square_sum(values.into_dispatch(), path))
+    let tensors = Tensors(tensors.into_iter().map(Tensor::into_dispatch).collect());
+    Tensor::from_dispatch(<Dispatch as UpdateOps>::update_square_sum(tensors, path))
+}
+
+fn plain(tensors: Tensors<Dispatch>) -> impl Iterator<Item = Tensor<1>> {
+    tensors.0.into_iter().map(Tensor::from_dispatch)
 }

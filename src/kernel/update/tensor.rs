@@ -2,14 +2,14 @@
 
 use burn::tensor::Tensor;
 
-use super::SgdStep;
+use super::{Moved, SgdStep};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 
 /// See [`super::sgd`].
-pub fn sgd(weight: Tensor<1>, gradient: Tensor<1>, velocity: Option<Tensor<1>>, step: SgdStep) -> (Tensor<1>, Tensor<1>) {
+pub fn sgd(Moved { weight, gradient, velocity, weight_decay }: Moved, step: SgdStep) -> (Tensor<1>, Tensor<1>) {
     ran(Op::Update, KernelPath::Tensor);
-    let gradient = if step.weight_decay > 0.0 { gradient + weight.clone().mul_scalar(step.weight_decay) } else { gradient };
+    let gradient = if weight_decay > 0.0 { gradient + weight.clone().mul_scalar(weight_decay) } else { gradient };
     let velocity = match velocity {
         Some(old) => old.mul_scalar(step.momentum) + gradient,
         None => gradient,
