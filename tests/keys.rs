@@ -116,6 +116,7 @@ const TABLE: &[Entry] = &[
     ("kernels.net", &[], "", PATHS),
     ("kernels.update", &[], "", PATHS),
     ("kernels.winograd", &[], "", PATHS),
+    ("kernels.convolution", &[], "", PATHS),
     ("method.name", &[], "method={\"name\": \"insdis\", \"negatives\": 24}", Run),
     ("method.temperature", &[], "method.temperature=0.2", Run),
     ("method.loss", &[], "method.loss=nce", Run),

@@ -104,7 +104,7 @@ fn any_number_of_threads_gives_equal_bits() {
     };
     for simd in Simd::ALL.into_iter().filter(|simd| simd.runs()) {
         for winograd in Winograd::ALL {
-            let ways = Ways { path: KernelPath::Flex, winograd, simd };
+            let ways = Ways { path: KernelPath::Flex, winograd, simd, ..Ways::portable() };
             for (dims, groups) in [([6, 40, 18, 14], 3), ([2, 256, 8, 6], 1)] {
                 let one = run(1, ways, dims, groups);
                 for threads in [2, 3] {

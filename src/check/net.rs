@@ -7,7 +7,7 @@ use super::{Tally, common};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
 use crate::kernel::net::simd::Simd;
-use crate::kernel::net::{self, Block, Convolution, EPSILON, Shortcut, Statistics, Unit, Ways, Window, Winograd};
+use crate::kernel::net::{self, Block, Convolution, Convolver, EPSILON, Shortcut, Statistics, Unit, Ways, Window, Winograd};
 use crate::kernel::{KernelPath, Op};
 use crate::rng::{Purpose, Stream};
 
@@ -247,9 +247,12 @@ fn ways(opened: &Opened) -> Vec<Ways> {
             KernelPath::Flex => Winograd::ALL
                 .into_iter()
                 .flat_map(|winograd| {
-                    Simd::ALL.into_iter().filter(|simd| simd.runs()).map(move |simd| Ways { path, winograd, simd })
+                    Simd::ALL.into_iter().filter(|simd| simd.runs()).map(move |simd| Ways { path, winograd, simd, ..Ways::portable() })
                 })
                 .collect(),
+            KernelPath::Cube => [Convolver::Own, Convolver::Burn]
+                .map(|convolver| Ways { path, convolver, ..Ways::portable() })
+                .into(),
             _ => vec![Ways { path, ..Ways::portable() }],
         }
     };
@@ -259,6 +262,7 @@ fn ways(opened: &Opened) -> Vec<Ways> {
 fn named(ways: Ways) -> String {
     match ways.path {
         KernelPath::Flex => format!("flex {} winograd {}", ways.simd.name(), ways.winograd.name()),
+        KernelPath::Cube => format!("cube convolution {}", ways.convolver.name()),
         path => path.name().to_owned(),
     }
 }

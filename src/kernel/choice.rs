@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::KernelPath;
 use super::net::simd::Simd;
-use super::net::{Ways, Winograd};
+use super::net::{Convolver, Ways, Winograd};
 use super::registry::{OPS, Op, Spec, chosen};
 use crate::error::{Error, Result};
 
@@ -21,10 +21,14 @@ pub struct KernelsConfig {
     paths: [Option<KernelPath>; OPS.len()],
     /// The algorithm of 3x3 convolutions on the path `flex` of `net`.
     pub winograd: Winograd,
+    /// The convolutions of the path `cube` of `net`.
+    pub convolution: Convolver,
 }
 
 /// The key of [`KernelsConfig::winograd`].
 const WINOGRAD: &str = "winograd";
+/// The key of [`KernelsConfig::convolution`].
+const CONVOLUTION: &str = "convolution";
 
 /// How a config writes that it asks for no path by name.
 const AUTO: &str = "auto";
@@ -46,7 +50,7 @@ impl KernelsConfig {
 impl Serialize for KernelsConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let paths = chosen().map(|spec| (spec.name, self.of(spec.op).map_or(AUTO, KernelPath::name)));
-        serializer.collect_map(paths.chain([(WINOGRAD, self.winograd.name())]))
+        serializer.collect_map(paths.chain([(WINOGRAD, self.winograd.name()), (CONVOLUTION, self.convolution.name())]))
     }
 }
 
@@ -56,6 +60,11 @@ impl<'de> Deserialize<'de> for KernelsConfig {
         for (key, name) in BTreeMap::<String, String>::deserialize(deserializer)? {
             if key == WINOGRAD {
                 config.winograd = Winograd::named(&name).ok_or_else(|| D::Error::custom(format!("unknown algorithm `{name}`")))?;
+                continue;
+            }
+            if key == CONVOLUTION {
+                let unknown = || D::Error::custom(format!("unknown convolution `{name}`"));
+                config.convolution = Convolver::named(&name).ok_or_else(unknown)?;
                 continue;
             }
             let spec = chosen().find(|spec| spec.name == key).ok_or_else(|| D::Error::custom(format!("unknown key `{key}`")))?;
@@ -85,6 +94,9 @@ impl JsonSchema for KernelsConfig {
         let mut winograd = generator.subschema_for::<Winograd>();
         winograd.insert("default".to_owned(), Winograd::default().name().into());
         properties.insert(WINOGRAD.to_owned(), winograd.to_value());
+        let mut convolution = generator.subschema_for::<Convolver>();
+        convolution.insert("default".to_owned(), Convolver::default().name().into());
+        properties.insert(CONVOLUTION.to_owned(), convolution.to_value());
         json_schema!({
             "description": "`kernels`: the implementations of our own operations. A path that cannot run on the device is an error.",
             "type": "object",
@@ -127,6 +139,7 @@ pub struct Choice {
 pub struct Kernels {
     choices: Vec<Choice>,
     winograd: Winograd,
+    convolver: Convolver,
 }
 
 impl Kernels {
@@ -136,12 +149,20 @@ impl Kernels {
     /// A path asked for by name that cannot run there; an algorithm asked for that the path does not read.
     pub fn choose(config: &KernelsConfig, compiler: &str) -> Result<Self> {
         let choices = chosen().map(|spec| choose(spec, config.of(spec.op), compiler)).collect::<Result<_>>()?;
-        let kernels = Self { choices, winograd: config.winograd };
-        let (path, name) = (kernels.path(Op::Net), config.winograd.name());
-        if path != KernelPath::Flex && config.winograd != Winograd::default() {
-            let what =
-                format!("`kernels.{WINOGRAD}` is {name}, but `net` runs on the path {}, which does not read it", path.name());
-            return Err(Error::input(what).hint("leave it out, or use the path flex of the CPU"));
+        let kernels = Self { choices, winograd: config.winograd, convolver: config.convolution };
+        let path = kernels.path(Op::Net);
+        let winograd = (config.winograd != Winograd::default()).then(|| config.winograd.name());
+        let convolution = (config.convolution != Convolver::default()).then(|| config.convolution.name());
+        let readers = [
+            (WINOGRAD, winograd, KernelPath::Flex, "leave it out, or use the path flex of the CPU"),
+            (CONVOLUTION, convolution, KernelPath::Cube, "leave it out, or use the path cube of a GPU"),
+        ];
+        for (key, name, reader, hint) in readers {
+            if let Some(name) = name.filter(|_| path != reader) {
+                let what =
+                    format!("`kernels.{key}` is {name}, but `net` runs on the path {}, which does not read it", path.name());
+                return Err(Error::input(what).hint(hint));
+            }
         }
         Ok(kernels)
     }
@@ -162,7 +183,7 @@ impl Kernels {
 
     /// How the blocks of the nets are computed.
     pub fn ways(&self) -> Ways {
-        Ways { path: self.path(Op::Net), winograd: self.winograd, simd: Simd::best() }
+        Ways { path: self.path(Op::Net), winograd: self.winograd, simd: Simd::best(), convolver: self.convolver }
     }
 }
 
@@ -264,6 +285,10 @@ mod tests {
             let error = Kernels::choose(&winograd(config), compiler).unwrap_err();
             assert!(error.to_string().contains("`kernels.winograd` is f2") && error.hints()[0].contains("flex"), "{error}");
         }
+        let own = KernelsConfig { convolution: Convolver::Own, ..KernelsConfig::default() };
+        let error = Kernels::choose(&own, CPU_COMPILER).unwrap_err();
+        assert!(error.to_string().contains("`kernels.convolution` is own") && error.hints()[0].contains("cube"), "{error}");
+        assert_eq!(Kernels::choose(&own, "cuda").unwrap().ways().convolver, Convolver::Own);
         assert_eq!(Kernels::choose(&winograd(KernelsConfig::default()), CPU_COMPILER).unwrap().ways().winograd, Winograd::F2);
         let config = KernelsConfig::default().with(Op::Mix, KernelPath::Reference).with(Op::Ingest, KernelPath::Tensor);
         let forced = Kernels::choose(&config, "cuda").unwrap();
@@ -273,14 +298,14 @@ mod tests {
     #[test]
     fn a_config_comes_back_as_it_was_saved() {
         let written =
-            json!({ "mix": "tensor", "ingest": "auto", "scores": "cube", "net": "auto", "update": "auto", "winograd": "f2" });
+            json!({ "mix": "tensor", "ingest": "auto", "scores": "cube", "net": "auto", "update": "auto", "winograd": "f2", "convolution": "own" });
         let config: KernelsConfig = serde_json::from_value(written.clone()).unwrap();
         let mut want = KernelsConfig::default().with(Op::Mix, KernelPath::Tensor).with(Op::Bank, KernelPath::Cube);
-        want.winograd = Winograd::F2;
+        (want.winograd, want.convolution) = (Winograd::F2, Convolver::Own);
         assert_eq!(config, want);
         assert_eq!(serde_json::to_value(config).unwrap(), written);
         assert_eq!(serde_json::from_value::<KernelsConfig>(json!({})).unwrap(), KernelsConfig::default());
-        for wrong in [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" }), json!({ "winograd": "f3" })] {
+        for wrong in [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" }), json!({ "winograd": "f3" }), json!({ "convolution": "f3" })] {
             assert!(serde_json::from_value::<KernelsConfig>(wrong.clone()).is_err(), "{wrong}");
         }
     }

@@ -205,7 +205,7 @@ impl Net {
         let (mut y, mut dx) = (Buffer::new(conv.out_len()), Buffer::new(conv.in_len()));
         let mut out = json!({ "layer": name(layer) });
         for winograd in Winograd::ALL {
-            let ways = Ways { path: KernelPath::Flex, winograd, simd };
+            let ways = Ways { path: KernelPath::Flex, winograd, simd, ..Ways::portable() };
             let times = [
                 self.median(|| forward(&conv, &x, &w, ways, &mut y)),
                 self.median(|| input_gradient(&conv, &g, &w, ways, false, &mut dx)),
@@ -298,7 +298,7 @@ fn errors(layer: (usize, usize, usize, usize, usize), simd: Simd) -> Option<Valu
     let (want_y, want_dw) = (in_f64(&conv, &x, &w), weights_in_f64(&conv, &x, &g));
     let mut out = json!({ "layer": name(layer) });
     for winograd in [Winograd::Off, Winograd::F2, Winograd::F4] {
-        let ways = Ways { path: KernelPath::Flex, winograd, simd };
+        let ways = Ways { path: KernelPath::Flex, winograd, simd, ..Ways::portable() };
         let mut y = Buffer::new(conv.out_len());
         forward(&conv, &x, &w, ways, &mut y);
         let dw = weight_gradient(&conv, &x, &g, ways);

@@ -63,12 +63,15 @@ pub struct Step {
     /// Images computed at a time (exact accumulation); by default all of the batch.
     #[arg(long, value_name = "IMAGES")]
     micro_batch: Option<usize>,
-    /// Path of the nets' blocks: auto, tensor or flex.
+    /// Path of the nets' blocks: auto, tensor, flex or cube.
     #[arg(long, default_value = "auto")]
     net: String,
     /// Algorithm of 3x3 convolutions on the path flex: auto, off, f2 or f4.
     #[arg(long, default_value = "auto")]
     winograd: String,
+    /// Convolutions on the path cube: auto, own or burn.
+    #[arg(long, default_value = "auto")]
+    convolution: String,
     /// f32.
     #[arg(long, default_value = "f32")]
     precision: String,
@@ -102,9 +105,9 @@ impl Step {
             .map_err(|_| Error::input(format!("there is no precision `{}`", self.precision)).hint("known here: f32"))?;
         self.check()?;
         let kernels: KernelsConfig =
-            serde_json::from_value(json!({ "net": self.net, "winograd": self.winograd })).map_err(|e| {
-                Error::input(format!("--net {} --winograd {}: {e}", self.net, self.winograd))
-                    .hint("--net is auto, tensor or flex; --winograd is auto, off, f2 or f4")
+            serde_json::from_value(json!({ "net": self.net, "winograd": self.winograd, "convolution": self.convolution })).map_err(|e| {
+                Error::input(format!("--net {} --winograd {} --convolution {}: {e}", self.net, self.winograd, self.convolution))
+                    .hint("--net is auto, tensor, flex or cube; --winograd is auto, off, f2 or f4; --convolution is auto, own or burn")
             })?;
         let opened = device::open(&self.device)?.with_kernels(&kernels)?;
         let config = MocoConfig {

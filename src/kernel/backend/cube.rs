@@ -3,7 +3,9 @@
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::calculate_cube_count_elemwise;
 use cubecl::client::Client;
+use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use crate::kernel::KernelPath;
@@ -67,6 +69,70 @@ pub fn lanes(width: usize) -> usize {
 /// 32-bit words of rows for a kernel.
 pub fn upload(client: &Client, words: &[u32]) -> Handle {
     client.create_from_slice(bytemuck::cast_slice(words))
+}
+
+/// A whole tensor as a kernel's argument.
+///
+/// # Safety
+/// Those who launch keep the kernel inside of it.
+pub unsafe fn buffer(tensor: &CubeTensor) -> BufferArg {
+    // SAFETY: the caller's.
+    unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements()) }
+}
+
+/// Several flat tensors in a kernel.
+pub type Many = Sequence<Box<[f32]>>;
+
+/// Tensors as a kernel's argument.
+///
+/// # Safety
+/// Those who launch keep the kernel inside of them.
+pub unsafe fn buffers<'a>(tensors: impl IntoIterator<Item = &'a CubeTensor>) -> SequenceArg<Box<[f32]>> {
+    // SAFETY: the caller's.
+    tensors.into_iter().map(|tensor| unsafe { buffer(tensor) }).collect()
+}
+
+/// A launch over several flat tensors: how many values each has, the first workgroup of each, and all workgroups.
+pub struct Launch {
+    pub counts: SequenceArg<u32>,
+    pub starts: SequenceArg<u32>,
+    pub blocks: u32,
+}
+
+impl Launch {
+    /// Over these tensors, with `block` values for a workgroup.
+    pub fn of<'a>(tensors: impl IntoIterator<Item = &'a CubeTensor>, block: u32) -> Self {
+        let (mut counts, mut starts, mut blocks) = (SequenceArg::new(), SequenceArg::new(), 0);
+        for tensor in tensors {
+            let count = u32::try_from(tensor.meta.num_elements()).expect("the values of a parameter fit 32 bits");
+            counts.push(count);
+            starts.push(blocks);
+            blocks += count.div_ceil(block);
+        }
+        Self { counts, starts, blocks }
+    }
+
+    /// Its workgroups, of `units` units each.
+    pub fn cubes(&self, client: &Client, units: u32) -> CubeCount {
+        calculate_cube_count_elemwise(client, (self.blocks * units) as usize, CubeDim::new_1d(units))
+    }
+}
+
+/// Whether this workgroup works at the tensor of `count` values whose first workgroup is `first`; a workgroup has `block` values.
+#[cube]
+pub fn is_here(count: u32, first: u32, #[comptime] block: u32) -> bool {
+    let at = CUBE_POS as u32;
+    at >= first && (at - first) * block < count
+}
+
+/// How many tensors a launch takes, of which each binds `buffers`.
+pub fn at_a_time(client: &Client, buffers: usize) -> usize {
+    /// Tensors at most: more make the kernel long and save little.
+    const MOST: usize = 16;
+    /// Bindings that every device has, by WebGPU's limits, less the one that wgpu takes.
+    const LEAST: usize = 7;
+    let bindings = (client.properties().hardware.max_bindings as usize).max(LEAST);
+    ((bindings - 1) / buffers).clamp(1, MOST)
 }
 
 #[cfg(test)]

@@ -141,6 +141,38 @@ impl Winograd {
     }
 }
 
+/// `kernels.convolution`: whose convolutions the path `cube` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Convolver {
+    /// Burn's where the device has matrix units (tensor cores) that its kernels use, else ours.
+    #[default]
+    Auto,
+    /// Ours: tiles in registers, on every device.
+    Own,
+    /// Burn's: tuned for each shape where the program is built with `autotune`, else its implicit GEMM, else its direct one.
+    Burn,
+}
+
+impl Convolver {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Own, Self::Burn];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|convolver| convolver.name() == name)
+    }
+
+    /// The name that is configured.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Own => "own",
+            Self::Burn => "burn",
+        }
+    }
+}
+
 /// How blocks are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ways {
@@ -150,6 +182,8 @@ pub struct Ways {
     pub winograd: Winograd,
     /// The vectors of the path `flex`.
     pub simd: Simd,
+    /// The convolutions of the path `cube`.
+    pub convolver: Convolver,
 }
 
 impl Ways {
@@ -160,7 +194,7 @@ impl Ways {
 
     /// Those that every device has.
     pub fn portable() -> Self {
-        Self { path: KernelPath::Tensor, winograd: Winograd::Auto, simd: Simd::best() }
+        Self { path: KernelPath::Tensor, winograd: Winograd::Auto, simd: Simd::best(), convolver: Convolver::Auto }
     }
 }
 

@@ -158,7 +158,7 @@ impl NetOps for burn_cubecl::CubeBackend {
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
         start_cube(ways);
-        let (y, seen, kept) = super::cube::forward(x, params.0, &block, groups, keep);
+        let (y, seen, kept) = super::cube::forward(x, params.0, &block, groups, ways.convolver, keep);
         (y, Tensors(seen), keeping(kept))
     }
 
@@ -184,6 +184,6 @@ impl NetGradients for burn_cubecl::CubeBackend {
 impl NetEvaluation for burn_cubecl::CubeBackend {
     fn net_block_in_evaluation(x: FloatTensor<Self>, params: Tensors<Self>, block: Block, ways: Ways) -> FloatTensor<Self> {
         start_cube(ways);
-        super::cube::in_evaluation(x, params.0, &block)
+        super::cube::in_evaluation(x, params.0, &block, ways.convolver)
     }
 }

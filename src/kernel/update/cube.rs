@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::SgdStep;
-use crate::kernel::backend::cube::shaped;
+use crate::kernel::backend::cube::{Launch, Many, at_a_time, buffers, is_here, shaped};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 
@@ -19,13 +19,6 @@ const UNITS: u32 = 256;
 const ITEMS: u32 = 16;
 /// Values of a workgroup.
 const BLOCK: u32 = UNITS * ITEMS;
-/// Tensors of a launch at most: more make the kernel long and save little.
-const MOST: usize = 16;
-/// Bindings that every device has, by WebGPU's limits, less the one that wgpu takes.
-const LEAST_BINDINGS: usize = 7;
-
-/// Several flat tensors in a kernel.
-type Many = Sequence<Box<[f32]>>;
 
 /// One step of SGD, in place.
 #[cube(launch_unchecked)]
@@ -43,7 +36,7 @@ fn sgd_kernel(
     #[unroll]
     for i in 0..tensors {
         let (count, first) = (*counts.index(i), *starts.index(i));
-        if is_here(count, first) {
+        if is_here(count, first, BLOCK) {
             let weight = weights.index_mut(i);
             let gradient = gradients.index(i);
             let velocity = velocities.index_mut(i);
@@ -68,7 +61,7 @@ fn average_kernel(slow: &mut Many, fast: &Many, counts: &Sequence<u32>, starts: 
     #[unroll]
     for i in 0..tensors {
         let (count, first) = (*counts.index(i), *starts.index(i));
-        if is_here(count, first) {
+        if is_here(count, first, BLOCK) {
             let own = slow.index_mut(i);
             let other = fast.index(i);
             for item in 0..ITEMS {
@@ -89,7 +82,7 @@ fn squares_kernel(values: &Many, parts: &mut [f32], counts: &Sequence<u32>, star
     #[unroll]
     for i in 0..tensors {
         let (count, first) = (*counts.index(i), *starts.index(i));
-        if is_here(count, first) {
+        if is_here(count, first, BLOCK) {
             let own = values.index(i);
             for item in 0..ITEMS {
                 let at = place(first, item);
@@ -105,60 +98,16 @@ fn squares_kernel(values: &Many, parts: &mut [f32], counts: &Sequence<u32>, star
     }
 }
 
-/// Whether this workgroup works at the tensor whose first workgroup is `first`.
-#[cube]
-fn is_here(count: u32, first: u32) -> bool {
-    let block = CUBE_POS as u32;
-    block >= first && (block - first) * BLOCK < count
-}
-
 /// The place of a unit's item in its tensor.
 #[cube]
 fn place(first: u32, item: u32) -> u32 {
     (CUBE_POS as u32 - first) * BLOCK + item * UNITS + UNIT_POS
 }
 
-/// Tensors of one launch, all flat: how many values each has, the first workgroup of each, and all workgroups.
-struct Launch {
-    counts: SequenceArg<u32>,
-    starts: SequenceArg<u32>,
-    blocks: u32,
-}
-
-impl Launch {
-    fn of(tensors: &[CubeTensor]) -> Self {
-        let (mut counts, mut starts, mut blocks) = (SequenceArg::new(), SequenceArg::new(), 0);
-        for tensor in tensors {
-            let count = u32::try_from(tensor.meta.num_elements()).expect("the values of a parameter fit 32 bits");
-            counts.push(count);
-            starts.push(blocks);
-            blocks += count.div_ceil(BLOCK);
-        }
-        Self { counts, starts, blocks }
-    }
-
-    fn cubes(&self, client: &cubecl::client::Client) -> CubeCount {
-        cubecl::calculate_cube_count_elemwise(client, (self.blocks * UNITS) as usize, CubeDim::new_1d(UNITS))
-    }
-}
-
-/// How many tensors a launch takes, of which each binds `buffers`.
-fn at_a_time(client: &cubecl::client::Client, buffers: usize) -> usize {
-    let bindings = (client.properties().hardware.max_bindings as usize).max(LEAST_BINDINGS);
-    ((bindings - 1) / buffers).clamp(1, MOST)
-}
-
 /// A flat tensor that may be changed: itself where nobody else holds it, else a copy.
 fn own(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }
-}
-
-/// # Safety
-/// Those who launch keep the kernel inside of the tensors.
-unsafe fn buffers(tensors: &[CubeTensor]) -> SequenceArg<Box<[f32]>> {
-    // SAFETY: the caller's.
-    tensors.iter().map(|tensor| unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements()) }).collect()
 }
 
 fn assert_alike(a: &[CubeTensor], b: &[CubeTensor]) {
@@ -185,12 +134,12 @@ pub fn sgd(
     let (client, most) = (one.client.clone(), at_a_time(&one.client, 3));
     for from in (0..weights.len()).step_by(most) {
         let some = from..(from + most).min(weights.len());
-        let launch = Launch::of(&weights[some.clone()]);
+        let launch = Launch::of(&weights[some.clone()], BLOCK);
         // SAFETY: the kernel changes values below each tensor's count alone.
         unsafe {
             sgd_kernel::launch_unchecked(
                 &client,
-                launch.cubes(&client),
+                launch.cubes(&client, UNITS),
                 CubeDim::new_1d(UNITS),
                 buffers(&weights[some.clone()]),
                 buffers(&gradients[some.clone()]),
@@ -216,12 +165,12 @@ pub fn average(slow: Vec<CubeTensor>, fast: Vec<CubeTensor>, momentum: f64) -> V
     let (client, most) = (one.client.clone(), at_a_time(&one.client, 2));
     for from in (0..slow.len()).step_by(most) {
         let some = from..(from + most).min(slow.len());
-        let launch = Launch::of(&slow[some.clone()]);
+        let launch = Launch::of(&slow[some.clone()], BLOCK);
         // SAFETY: the kernel changes values below each tensor's count alone.
         unsafe {
             average_kernel::launch_unchecked(
                 &client,
-                launch.cubes(&client),
+                launch.cubes(&client, UNITS),
                 CubeDim::new_1d(UNITS),
                 buffers(&slow[some.clone()]),
                 buffers(&fast[some]),
@@ -242,12 +191,12 @@ pub fn square_sum(tensors: Vec<CubeTensor>) -> CubeTensor {
     let tensors: Vec<_> = tensors.into_iter().map(into_contiguous).collect();
     let client = tensors[0].client.clone();
     let most = at_a_time(&client, 1);
-    let launches: Vec<(&[CubeTensor], Launch)> = tensors.chunks(most).map(|some| (some, Launch::of(some))).collect();
+    let launches: Vec<(&[CubeTensor], Launch)> = tensors.chunks(most).map(|some| (some, Launch::of(some, BLOCK))).collect();
     let units: usize = launches.iter().map(|(_, launch)| (launch.blocks * UNITS) as usize).sum();
     let parts = shaped(&client, &tensors[0].device, &[ROWS, units / ROWS], tensors[0].dtype);
     let mut from = 0;
     for (some, launch) in launches {
-        let (cubes, blocks) = (launch.cubes(&client), launch.blocks);
+        let (cubes, blocks) = (launch.cubes(&client, UNITS), launch.blocks);
         // SAFETY: the kernel reads below each tensor's count, and writes below the number of parts.
         unsafe {
             squares_kernel::launch_unchecked(

@@ -1,14 +1,23 @@
-//! Convolutions as CubeCL kernels of ours, for devices whose matrix units Burn cannot use. Maps are channels-last.
+//! Convolutions. Those of Burn use matrix units where a device has them (tensor cores); without, they are its direct ones, which load a value for
+//! every two multiplications. For such devices there are kernels of ours. Maps are channels-last.
 //!
 //! A unit makes a tile of some pixels and some channels in registers, so that each value it loads is used several times. Forward pass and input
 //! gradient are one kernel, which gathers: for every pixel and every tap it finds the pixel on the other side, if there is one.
 
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::Shape;
+use burn::tensor::ops::ConvOptions;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::conv::{ConvStrategy, conv_data_backward, conv_forward, conv_weight_backward};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use super::{Conv, UNITS, buffer, last_axis};
-use crate::kernel::backend::cube::{lanes, shaped};
+use super::{Conv, UNITS, last_axis};
+use crate::kernel::backend::cube::{Launch, Many, at_a_time, buffer, buffers, is_here, lanes, shaped};
+use crate::kernel::net::Convolver;
 
 /// Pixels of a unit's tile.
 const PIXELS: usize = 4;
@@ -30,20 +39,37 @@ struct Sizes {
     padding: u32,
 }
 
-/// Weights `[o, i, taps]` in the order in which [`gather_kernel`] reads them: `[taps, i, o]`, or `[taps, o, i]` for the way back.
+/// Weights `[o, i, taps]` in the order in which [`gather_kernel`] reads them: `[taps, i, o]`, or `[taps, o, i]` for the way back. The sequences
+/// have an entry for each of several convolutions.
 #[cube(launch_unchecked)]
-fn pack_kernel(weight: &[f32], packed: &mut [f32], outputs: u32, inputs: u32, taps: u32, #[comptime] back: bool) {
-    let at = ABSOLUTE_POS as u32;
-    if at >= outputs * inputs * taps {
-        terminate!();
+fn pack_kernel(
+    weights: &Many,
+    packed: &mut Many,
+    counts: &Sequence<u32>,
+    starts: &Sequence<u32>,
+    outputs: &Sequence<u32>,
+    inputs: &Sequence<u32>,
+    #[comptime] back: bool,
+) {
+    let tensors = counts.len();
+    #[unroll]
+    for i in 0..tensors {
+        let (count, first) = (*counts.index(i), *starts.index(i));
+        let at = (CUBE_POS as u32 - first) * UNITS + UNIT_POS;
+        if is_here(count, first, UNITS) && at < count {
+            let (outputs, inputs) = (*outputs.index(i), *inputs.index(i));
+            let pairs = outputs * inputs;
+            let tap = at / pairs;
+            let rest = at - tap * pairs;
+            let columns = if back { inputs } else { outputs };
+            let row = rest / columns;
+            let column = rest - row * columns;
+            let (output, input) = if back { (row, column) } else { (column, row) };
+            let weight = weights.index(i);
+            let own = packed.index_mut(i);
+            own[at as usize] = weight[((output * inputs + input) * (count / pairs) + tap) as usize];
+        }
     }
-    let tap = at / (outputs * inputs);
-    let rest = at - tap * (outputs * inputs);
-    let columns = if back { inputs } else { outputs };
-    let row = rest / columns;
-    let column = rest - row * columns;
-    let (output, input) = if back { (row, column) } else { (column, row) };
-    packed[at as usize] = weight[((output * inputs + input) * taps + tap) as usize];
 }
 
 /// For each pixel of `out`, the sum over the taps of the pixel of `from` that the tap connects it with, times the tap's weights.
@@ -165,16 +191,18 @@ fn gather_kernel<N: Size, M: Size>(
     }
 }
 
-/// One part's sum over pixels of `from x gradient` for one tap: `[parts, taps, o, i]`. A part is some lines of the output.
+/// One part's sum over pixels of `from x gradient` for one tap: `[parts, taps, o, i]`. A part is some lines of the output. Where there is one part
+/// (`whole`), it is the gradient, and lies as the weights do, `[o, i, taps]`.
 #[cube(launch_unchecked)]
-fn weight_kernel<N: Size, M: Size>(
+fn weight_kernel<N: Size, M: Size, S: Size>(
     from: &[Vector<f32, N>],
     gradient: &[Vector<f32, M>],
-    parts: &mut [Vector<f32, N>],
+    parts: &mut [Vector<f32, S>],
     sizes: Sizes,
     lines: u32,
     units: u32,
     #[comptime] blocks: usize,
+    #[comptime] whole: bool,
 ) {
     let unit = ABSOLUTE_POS as u32;
     if unit >= units {
@@ -226,12 +254,25 @@ fn weight_kernel<N: Size, M: Size>(
             }
         }
     }
-    let row = part_and_tap * sizes.to_c * M::value() as u32 + output * M::value() as u32;
+    let rows = sizes.to_c * M::value() as u32;
     #[unroll]
     for lane in 0..M::value() {
+        let row = output * M::value() as u32 + lane as u32;
         #[unroll]
         for b in 0..blocks {
-            parts[((row + lane as u32) * sizes.from_c + column + b as u32) as usize] = sums[lane * blocks + b];
+            let sum = sums[lane * blocks + b];
+            let vector = column + b as u32;
+            if whole {
+                #[unroll]
+                for k in 0..N::value() {
+                    let input = vector * N::value() as u32 + k as u32;
+                    let at = (row * sizes.from_c * N::value() as u32 + input) * taps + tap;
+                    parts[at as usize] = Vector::new(sum.extract(k));
+                }
+            } else {
+                let at = (part_and_tap * rows + row) * sizes.from_c + vector;
+                parts[at as usize] = Vector::cast_from(sum);
+            }
         }
     }
 }
@@ -251,28 +292,37 @@ fn unpack_kernel(parts: &[f32], gradient: &mut [f32], count: u32, taps: u32, pai
     gradient[((at - tap * pairs) * taps + tap) as usize] = sum;
 }
 
-/// Weights as [`gather`] reads them.
-pub fn pack(conv: &Conv, weight: &CubeTensor, back: bool) -> CubeTensor {
-    let taps = conv.kernel * conv.kernel;
-    if taps == 1 && back {
-        return weight.clone();
-    }
-    let count = conv.output * conv.input * taps;
-    let packed = shaped(&weight.client, &weight.device, &[count], weight.dtype);
-    let dim = CubeDim::new_1d(UNITS);
-    // SAFETY: the kernel ends where `at` is past the weights, which are as many as the packed ones.
-    unsafe {
-        pack_kernel::launch_unchecked(
-            &weight.client,
-            calculate_cube_count_elemwise(&weight.client, count, dim),
-            dim,
-            buffer(weight),
-            buffer(&packed),
-            conv.output as u32,
-            conv.input as u32,
-            taps as u32,
-            back,
-        );
+/// Weights `[o, i, k, k]` of several convolutions as [`gather`] reads them.
+fn pack(weights: &[&CubeTensor], back: bool) -> Vec<CubeTensor> {
+    // On the way back the weights of a 1x1 convolution lie as they should.
+    let lies = |weight: &CubeTensor| back && last_axis(weight) == 1;
+    let like = |weight: &&CubeTensor| match lies(weight) {
+        true => (*weight).clone(),
+        false => shaped(&weight.client, &weight.device, weight.meta.shape().as_slice(), weight.dtype),
+    };
+    let packed: Vec<CubeTensor> = weights.iter().map(like).collect();
+    let moved: Vec<(&CubeTensor, &CubeTensor)> =
+        weights.iter().copied().zip(&packed).filter(|(weight, _)| !lies(weight)).collect();
+    let Some((one, _)) = moved.first() else { return packed };
+    let client = &one.client;
+    for some in moved.chunks(at_a_time(client, 2)) {
+        let launch = Launch::of(some.iter().map(|(weight, _)| *weight), UNITS);
+        let axis = |which: usize| some.iter().map(|(weight, _)| weight.meta.shape()[which] as u32).collect();
+        // SAFETY: the kernel ends where `at` is past the weights, of which the packed ones are as many.
+        unsafe {
+            pack_kernel::launch_unchecked(
+                client,
+                launch.cubes(client, UNITS),
+                CubeDim::new_1d(UNITS),
+                buffers(some.iter().map(|(weight, _)| *weight)),
+                buffers(some.iter().map(|(_, packed)| *packed)),
+                launch.counts,
+                launch.starts,
+                axis(0),
+                axis(1),
+                back,
+            );
+        }
     }
     packed
 }
@@ -291,9 +341,104 @@ fn sizes(conv: &Conv, [from_c, to_c]: [usize; 2], back: bool) -> SizesLaunch {
     SizesLaunch::new(images, from_h, from_w, from_c, to_h, to_w, to_c, kernel, stride, padding)
 }
 
+/// Whose convolutions a device takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The kernels of this file.
+    Ours,
+    /// Burn's.
+    Burn,
+}
+
+impl Whose {
+    /// Those that are asked for, or the fastest for the device of a tensor.
+    pub fn chosen(convolver: Convolver, tensor: &CubeTensor) -> Self {
+        let units = &tensor.client.properties().features.matmul;
+        match convolver {
+            Convolver::Own => Self::Ours,
+            Convolver::Burn => Self::Burn,
+            Convolver::Auto if units.cmma.is_empty() && units.mma.is_empty() => Self::Ours,
+            Convolver::Auto => Self::Burn,
+        }
+    }
+}
+
+/// A convolution by Burn: tuned where tuning is built in; otherwise by implicit GEMM, by name, because the default is the direct one, which
+/// takes the shapes that the former refuses.
+fn by_burn<E: std::fmt::Debug>(convolve: impl Fn(ConvStrategy) -> Result<CubeTensor, E>) -> CubeTensor {
+    let first = if cfg!(feature = "autotune") { ConvStrategy::default() } else { ConvStrategy::ImplicitGemm };
+    convolve(first).or_else(|_| convolve(ConvStrategy::Direct)).expect("the direct convolution takes every shape")
+}
+
+fn options(conv: &Conv) -> ConvOptions<2> {
+    ConvOptions::new([conv.stride; 2], [conv.padding; 2], [1, 1], 1)
+}
+
+/// Weights `[o, i, k, k]` of several convolutions, made ready for one direction, `back` being the way to the input's gradient.
+pub fn ready(weights: &[&CubeTensor], back: bool, whose: Whose) -> Vec<CubeTensor> {
+    match whose {
+        Whose::Ours => pack(weights, back),
+        Whose::Burn => weights.iter().map(|weight| (*weight).clone()).collect(),
+    }
+}
+
+/// `[n, h', w', o]` of the input `[n, h, w, i]` and weights made ready for this direction.
+pub fn forward(conv: &Conv, x: &CubeTensor, weight: &CubeTensor, whose: Whose) -> CubeTensor {
+    match whose {
+        Whose::Ours => {
+            let out = shaped(&x.client, &x.device, &conv.out_dims(), x.dtype);
+            gather(conv, x, weight, &out, false, false);
+            out
+        }
+        Whose::Burn => {
+            let x = permute_nhwc_to_nchw(x.clone());
+            super::channels_last(by_burn(|strategy| conv_forward(x.clone(), weight.clone(), None, options(conv), strategy)))
+        }
+    }
+}
+
+/// The input's gradient `[n, h, w, i]` from the output's `[n, h', w', o]` and weights made ready for this direction, added to `before` if there
+/// is such.
+pub fn input_gradient(conv: &Conv, slopes: &CubeTensor, weight: &CubeTensor, before: Option<CubeTensor>, whose: Whose) -> CubeTensor {
+    let dims = [conv.n, conv.size[0], conv.size[1], conv.input];
+    match whose {
+        Whose::Ours => {
+            let add = before.is_some();
+            let out = before.unwrap_or_else(|| shaped(&slopes.client, &slopes.device, &dims, slopes.dtype));
+            gather(conv, slopes, weight, &out, true, add);
+            out
+        }
+        Whose::Burn => {
+            let slopes = permute_nhwc_to_nchw(slopes.clone());
+            let shape = Shape::new([conv.n, conv.input, conv.size[0], conv.size[1]]);
+            let found = super::channels_last(by_burn(|strategy| {
+                conv_data_backward(slopes.clone(), weight.clone(), shape.clone(), options(conv), strategy)
+            }));
+            match before {
+                Some(before) => CubeBackend::float_add(before, found),
+                None => found,
+            }
+        }
+    }
+}
+
+/// The weights' gradient `[o, i, k, k]` from the input `[n, h, w, i]` and the output's gradient `[n, h', w', o]`.
+pub fn weight_gradient(conv: &Conv, x: &CubeTensor, slopes: &CubeTensor, whose: Whose) -> CubeTensor {
+    match whose {
+        Whose::Ours => sum_of_parts(conv, x, slopes),
+        Whose::Burn => {
+            let [x, slopes] = [x, slopes].map(|map| permute_nhwc_to_nchw(map.clone()));
+            let shape = Shape::new([conv.output, conv.input, conv.kernel, conv.kernel]);
+            into_contiguous(by_burn(|strategy| {
+                conv_weight_backward(x.clone(), slopes.clone(), shape.clone(), options(conv), strategy)
+            }))
+        }
+    }
+}
+
 /// The convolution of `from` `[n, h, w, i]` into `out` `[n, h', w', o]`; `back` is the way from the output's gradient to the input's, `add`
 /// adds to what `out` holds. `packed` are the weights of this direction.
-pub fn gather(conv: &Conv, from: &CubeTensor, packed: &CubeTensor, out: &CubeTensor, back: bool, add: bool) {
+fn gather(conv: &Conv, from: &CubeTensor, packed: &CubeTensor, out: &CubeTensor, back: bool, add: bool) {
     let (from_c, to_c) = (last_axis(from), last_axis(out));
     let (n, m) = (lanes(from_c), lanes(to_c));
     let blocks = blocks(to_c / m);
@@ -321,9 +466,8 @@ pub fn gather(conv: &Conv, from: &CubeTensor, packed: &CubeTensor, out: &CubeTen
     }
 }
 
-/// The weights' gradient `[o, i, k, k]` from the input `[n, h, w, i]` and the output's gradient `[n, h', w', o]`. The parts and their order
-/// depend on the sizes alone.
-pub fn weight_gradient(conv: &Conv, from: &CubeTensor, gradient: &CubeTensor) -> CubeTensor {
+/// The weights' gradient by our kernels. The parts and their order depend on the sizes alone.
+fn sum_of_parts(conv: &Conv, from: &CubeTensor, gradient: &CubeTensor) -> CubeTensor {
     let (client, device) = (&from.client, &from.device);
     let (n, m) = (lanes(conv.input), lanes(conv.output));
     let blocks = blocks(conv.input / n);
@@ -334,7 +478,9 @@ pub fn weight_gradient(conv: &Conv, from: &CubeTensor, gradient: &CubeTensor) ->
     let lines = all_lines.div_ceil(WEIGHT_UNITS.div_ceil(per_part).min(all_lines));
     let count = all_lines.div_ceil(lines);
     let units = count * per_part;
-    let parts = shaped(client, device, &[count * taps * pairs], from.dtype);
+    let whole = count == 1;
+    let gradient_of = || shaped(client, device, &[conv.output, conv.input, conv.kernel, conv.kernel], from.dtype);
+    let parts = if whole { gradient_of() } else { shaped(client, device, &[count * taps * pairs], from.dtype) };
     let dim = CubeDim::new_1d(UNITS);
     // SAFETY: the kernel ends where `unit` is past the parts; lines and columns stay on their maps.
     unsafe {
@@ -344,6 +490,7 @@ pub fn weight_gradient(conv: &Conv, from: &CubeTensor, gradient: &CubeTensor) ->
             dim,
             n,
             m,
+            if whole { 1 } else { n },
             buffer(from),
             buffer(gradient),
             buffer(&parts),
@@ -351,10 +498,13 @@ pub fn weight_gradient(conv: &Conv, from: &CubeTensor, gradient: &CubeTensor) ->
             lines as u32,
             units as u32,
             blocks,
+            whole,
         );
     }
-    let dims = [conv.output, conv.input, conv.kernel, conv.kernel];
-    let sum = shaped(client, device, &dims, from.dtype);
+    if whole {
+        return parts;
+    }
+    let sum = gradient_of();
     // SAFETY: the kernel ends where `at` is past the gradient.
     unsafe {
         unpack_kernel::launch_unchecked(

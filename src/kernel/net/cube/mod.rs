@@ -10,23 +10,13 @@ pub mod pooling;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::*;
 
+use self::conv::Whose;
 use self::norm::{Joined, Map, Norm};
-use super::{Block, Convolution, Shortcut};
-use crate::kernel::backend::cube::shaped;
+use super::{Block, Convolution, Convolver, Shortcut};
 
 /// Units of a workgroup.
 const UNITS: u32 = 256;
-
-/// A whole tensor as a kernel's argument.
-///
-/// # Safety
-/// Those who launch keep the kernel inside of it.
-unsafe fn buffer(tensor: &CubeTensor) -> BufferArg {
-    // SAFETY: the caller's.
-    unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements()) }
-}
 
 /// Values along the last axis.
 fn last_axis(tensor: &CubeTensor) -> usize {
@@ -75,6 +65,7 @@ struct Unit {
 /// What the backward pass needs.
 #[derive(Debug)]
 pub struct Kept {
+    whose: Whose,
     x: CubeTensor,
     y: CubeTensor,
     params: Vec<CubeTensor>,
@@ -93,10 +84,11 @@ pub fn forward(
     params: Vec<CubeTensor>,
     block: &Block,
     groups: usize,
+    convolver: Convolver,
     keep: bool,
 ) -> (CubeTensor, Vec<CubeTensor>, Option<Kept>) {
     let mut seen = Vec::new();
-    let (y, kept) = pass(x, params, 3, block, keep, |z, map, params| {
+    let (y, kept) = pass(x, params, 3, block, convolver, keep, |z, map, params| {
         let (norm, statistics) = Norm::of(z, Map { groups, ..map }, &params[1], &params[2]);
         seen.extend(statistics);
         norm
@@ -105,8 +97,8 @@ pub fn forward(
 }
 
 /// See [`super::block_in_evaluation`].
-pub fn in_evaluation(x: CubeTensor, params: Vec<CubeTensor>, block: &Block) -> CubeTensor {
-    pass(x, params, 5, block, false, |_, map, params| Norm::kept(map, [1, 2, 3, 4].map(|which| &params[which]))).0
+pub fn in_evaluation(x: CubeTensor, params: Vec<CubeTensor>, block: &Block, convolver: Convolver) -> CubeTensor {
+    pass(x, params, 5, block, convolver, false, |_, map, params| Norm::kept(map, [1, 2, 3, 4].map(|which| &params[which]))).0
 }
 
 /// A block with the norms that `norm(convolution's output, its map, parameters of the unit)` makes; each unit has `each` parameters, weight,
@@ -116,17 +108,19 @@ fn pass(
     params: Vec<CubeTensor>,
     each: usize,
     block: &Block,
+    convolver: Convolver,
     keep: bool,
     mut norm: impl FnMut(&CubeTensor, Map, &[CubeTensor]) -> Norm,
 ) -> (CubeTensor, Option<Kept>) {
     let params: Vec<_> = params.into_iter().map(into_contiguous).collect();
     let x = channels_last(x);
+    let whose = Whose::chosen(convolver, &x);
+    let ready = conv::ready(&params.iter().step_by(each).collect::<Vec<_>>(), false, whose);
     let mut unit = |at: usize, of: Convolution, input: &CubeTensor| {
         let params = &params[each * at..each * (at + 1)];
         let conv = Conv::of(of, input, &params[0]);
         let [h, w] = conv.out_size();
-        let z = shaped(&input.client, &input.device, &conv.out_dims(), input.dtype);
-        conv::gather(&conv, input, &conv::pack(&conv, &params[0], false), &z, false, false);
+        let z = conv::forward(&conv, input, &ready[at], whose);
         let norm = norm(&z, Map { n: conv.n, pixels: h * w, channels: conv.output, groups: 1 }, params);
         Unit { conv, norm, z }
     };
@@ -148,27 +142,30 @@ fn pass(
     };
     let last = path.last().expect("a block has a convolution");
     let y = last.norm.apply(&last.z, &joined);
-    let kept = keep.then(|| Kept { x, y: y.clone(), params, path, beside, identity });
+    let kept = keep.then(|| Kept { whose, x, y: y.clone(), params, path, beside, identity });
     (permute_nhwc_to_nchw(y), kept)
 }
 
 /// The gradients of a block's input, with `input_too` alone and first, and of its parameters in their order.
 pub fn backward(dy: CubeTensor, kept: &Kept, input_too: bool) -> Vec<CubeTensor> {
-    let Kept { x, y, params, path, beside, identity } = kept;
-    let count = path.len();
-    let dy = channels_last(dy);
-    let (weight, gamma) = (|unit: usize| &params[3 * unit], |unit: usize| &params[3 * unit + 1]);
+    let Kept { whose, x, y, params, path, beside, identity } = kept;
+    let (whose, count, dy) = (*whose, path.len(), channels_last(dy));
+    let gamma = |unit: usize| &params[3 * unit + 1];
+    // The first convolution of a net has no gradient to pass on.
+    let mut passed: Vec<&CubeTensor> = params.iter().step_by(3).collect();
+    if !input_too {
+        passed = passed[1..count].to_vec();
+    }
+    let ready = conv::ready(&passed, true, whose);
+    let weight = |unit: usize| &ready[if input_too { unit } else { unit - 1 }];
     let learned = |conv: &Conv, input: &CubeTensor, back: &norm::Back| {
         let [gamma, beta] = back.learned.clone();
-        [conv::weight_gradient(conv, input, &back.input), gamma, beta]
+        [conv::weight_gradient(conv, input, &back.input, whose), gamma, beta]
     };
-    let through = |unit: &Unit, at: usize, back: &norm::Back, dx: &CubeTensor, add: bool| {
-        conv::gather(&unit.conv, &back.input, &conv::pack(&unit.conv, weight(at), true), dx, true, add);
-    };
-    let like = |tensor: &CubeTensor| shaped(&tensor.client, &tensor.device, tensor.meta.shape().as_slice(), tensor.dtype);
 
     let last = &path[count - 1];
     let mut back = last.norm.backward([&dy, &last.z, y], gamma(count - 1), *identity && input_too);
+    // The gradient behind the ReLU is the shortcut's already.
     let shortcut = back.beside.take();
     let mut gradients = Vec::new();
     for at in (1..count).rev() {
@@ -176,26 +173,18 @@ pub fn backward(dy: CubeTensor, kept: &Kept, input_too: bool) -> Vec<CubeTensor>
         // The input is made once more: to keep it would take as much memory as all the rest.
         let input = before.norm.apply(&before.z, &Joined::Nothing);
         gradients.push(learned(&unit.conv, &input, &back));
-        let slopes = like(&input);
-        through(unit, at, &back, &slopes, false);
+        let slopes = conv::input_gradient(&unit.conv, &back.input, weight(at), None, whose);
         back = before.norm.backward([&slopes, &before.z, &input], gamma(at - 1), false);
     }
-    gradients.push(learned(&path[0].conv, x, &back));
+    let first = &path[0].conv;
+    gradients.push(learned(first, x, &back));
     gradients.reverse();
 
-    let dx = input_too.then(|| {
-        // The gradient behind the ReLU is the shortcut's already.
-        let add = shortcut.is_some();
-        let dx = shortcut.unwrap_or_else(|| like(x));
-        through(&path[0], 0, &back, &dx, add);
-        dx
-    });
+    let mut dx = input_too.then(|| conv::input_gradient(first, &back.input, weight(0), shortcut, whose));
     if let Some(unit) = beside {
         let back = unit.norm.backward([&dy, &unit.z, y], gamma(count), false);
         gradients.push(learned(&unit.conv, x, &back));
-        if let Some(dx) = &dx {
-            through(unit, count, &back, dx, true);
-        }
+        dx = dx.map(|dx| conv::input_gradient(&unit.conv, &back.input, weight(count), Some(dx), whose));
     }
     dx.map(permute_nhwc_to_nchw).into_iter().chain(gradients.into_iter().flatten()).collect()
 }

@@ -8,8 +8,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use super::{UNITS, buffer};
-use crate::kernel::backend::cube::{lanes, shaped};
+use super::UNITS;
+use crate::kernel::backend::cube::{buffer, lanes, shaped};
 use crate::kernel::net::EPSILON;
 
 /// Rows of a norm's table.
