@@ -247,12 +247,17 @@ fn ways(opened: &Opened) -> Vec<Ways> {
             KernelPath::Flex => Winograd::ALL
                 .into_iter()
                 .flat_map(|winograd| {
-                    Simd::ALL.into_iter().filter(|simd| simd.runs()).map(move |simd| Ways { path, winograd, simd, ..Ways::portable() })
+                    Simd::ALL.into_iter().filter(|simd| simd.runs()).map(move |simd| Ways {
+                        path,
+                        winograd,
+                        simd,
+                        ..Ways::portable()
+                    })
                 })
                 .collect(),
-            KernelPath::Cube => [Convolver::Own, Convolver::Burn]
-                .map(|convolver| Ways { path, convolver, ..Ways::portable() })
-                .into(),
+            KernelPath::Cube => {
+                [Convolver::Own, Convolver::Burn].map(|convolver| Ways { path, convolver, ..Ways::portable() }).into()
+            }
             _ => vec![Ways { path, ..Ways::portable() }],
         }
     };

@@ -7,6 +7,7 @@ mod devices;
 mod eval;
 mod export;
 mod import;
+mod plan;
 mod pretrain;
 mod preview;
 mod report;
@@ -43,6 +44,8 @@ enum Command {
     Export(export::Export),
     /// Takes over weights of other programs.
     Import(import::Import),
+    /// Says what a run would cost: memory, time, disk.
+    Plan(plan::Plan),
     /// Draws the images of a config's first batch, and what the mixture makes of them.
     Preview(preview::Preview),
     /// Lays out one or several runs as a page of figures and tables.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
+        Command::Plan(command) => command.run(),
         Command::Preview(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Stats(command) => command.run(),

@@ -8,10 +8,14 @@ use crate::error::{Error, Result};
 const F32: u128 = 4;
 
 /// Something that a run holds.
-struct Part {
-    what: String,
-    bytes: u128,
-    hint: &'static str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is, with its sizes.
+    pub what: String,
+    /// Its bytes, at least.
+    pub bytes: u128,
+    /// What to lower where it is too much.
+    pub hint: &'static str,
 }
 
 impl RunConfig {
@@ -77,8 +81,28 @@ impl RunConfig {
         }
     }
 
+    /// The largest `data.micro_batch` with which the run could fit by what is counted here, or the whole batch; `None` if not even the smallest
+    /// does, or where no size is known.
+    pub fn largest_micro_batch(&self, images: usize, device: &DeviceInfo) -> Option<usize> {
+        let batch = self.data.batch;
+        let allowed = |micro: &usize| *micro == batch || super::shard_problem(batch, *micro, self.model.bn_splits).is_none();
+        let divisors = (1..=batch).rev().filter(|micro| batch.is_multiple_of(*micro)).filter(allowed);
+        let with = |micro: usize| {
+            let mut config = self.clone();
+            config.data.micro_batch = (micro != batch).then_some(micro);
+            config
+        };
+        let mut fitting = divisors.filter(|micro| with(*micro).check_memory(images, device).is_ok());
+        fitting.next()
+    }
+
+    /// Bytes of a checkpoint's tensors: weights, velocities, memories.
+    pub fn checkpoint_bytes(&self, images: usize) -> u128 {
+        self.parts(images)[..3].iter().map(|part| part.bytes).sum()
+    }
+
     /// All that is there when a forward ends.
-    fn parts(&self, images: usize) -> Vec<Part> {
+    pub fn parts(&self, images: usize) -> Vec<Part> {
         let nets = self.method.demands().nets;
         let cost = |net: &crate::method::Net| self.model.cost(net.channels.len(), self.view_size());
         let all: u128 = nets.iter().map(|net| cost(net).weights).sum();
@@ -100,7 +124,7 @@ impl RunConfig {
     }
 
     /// The largest single tensors.
-    fn tensors(&self, images: usize) -> Vec<Part> {
+    pub fn tensors(&self, images: usize) -> Vec<Part> {
         let nets = self.method.demands().nets;
         let trained = nets.iter().filter(|net| net.trained).count() as u128;
         let largest = nets.iter().map(|net| self.model.cost(net.channels.len(), self.view_size()).largest_map).max().unwrap_or(0);
@@ -131,10 +155,11 @@ fn fits(parts: &[Part], there: u128) -> Result<()> {
 }
 
 /// Bytes in words.
-fn size(bytes: u128) -> String {
+pub fn size(bytes: u128) -> String {
     const GIB: f64 = (1u64 << 30) as f64;
     match bytes {
         bytes if bytes >> 30 > 0 => format!("{:.1} GiB", bytes as f64 / GIB),
+        bytes if bytes < 10 << 20 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         bytes => format!("{} MiB", bytes >> 20),
     }
 }

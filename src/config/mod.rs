@@ -3,7 +3,7 @@
 mod check;
 pub mod layer;
 mod limits;
-mod memory;
+pub mod memory;
 mod relations;
 pub mod saved;
 pub mod schema;

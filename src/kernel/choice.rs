@@ -159,8 +159,7 @@ impl Kernels {
         ];
         for (key, name, reader, hint) in readers {
             if let Some(name) = name.filter(|_| path != reader) {
-                let what =
-                    format!("`kernels.{key}` is {name}, but `net` runs on the path {}, which does not read it", path.name());
+                let what = format!("`kernels.{key}` is {name}, but `net` runs on the path {}, which does not read it", path.name());
                 return Err(Error::input(what).hint(hint));
             }
         }
@@ -297,15 +296,16 @@ mod tests {
 
     #[test]
     fn a_config_comes_back_as_it_was_saved() {
-        let written =
-            json!({ "mix": "tensor", "ingest": "auto", "scores": "cube", "net": "auto", "update": "auto", "winograd": "f2", "convolution": "own" });
+        let written = json!({ "mix": "tensor", "ingest": "auto", "scores": "cube", "net": "auto", "update": "auto", "winograd": "f2", "convolution": "own" });
         let config: KernelsConfig = serde_json::from_value(written.clone()).unwrap();
         let mut want = KernelsConfig::default().with(Op::Mix, KernelPath::Tensor).with(Op::Bank, KernelPath::Cube);
         (want.winograd, want.convolution) = (Winograd::F2, Convolver::Own);
         assert_eq!(config, want);
         assert_eq!(serde_json::to_value(config).unwrap(), written);
         assert_eq!(serde_json::from_value::<KernelsConfig>(json!({})).unwrap(), KernelsConfig::default());
-        for wrong in [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" }), json!({ "winograd": "f3" }), json!({ "convolution": "f3" })] {
+        for wrong in
+            [json!({ "ingest_mix": "auto" }), json!({ "mix": "wgls" }), json!({ "winograd": "f3" }), json!({ "convolution": "f3" })]
+        {
             assert!(serde_json::from_value::<KernelsConfig>(wrong.clone()).is_err(), "{wrong}");
         }
     }

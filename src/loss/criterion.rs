@@ -49,10 +49,11 @@ impl Criterion {
         }
     }
 
-    /// How likely the positives are, `[1]`, without graph: their mean softmax weight, or their mean P.
-    pub fn positive(&self, logits: Tensor<2>) -> Tensor<1> {
+    /// How likely the positives are, `[1]`, without graph: their mean softmax weight, or their mean P; `losses` are those of
+    /// [`Criterion::per_query`] for these logits.
+    pub fn positive(&self, logits: Tensor<2>, losses: &Tensor<1>) -> Tensor<1> {
         match self {
-            Self::Softmax => softmax(logits.inner()).neg().exp().mean(),
+            Self::Softmax => losses.clone().inner().neg().exp().mean(),
             Self::Nce { z, .. } => nce::positive(logits, z.clone()),
         }
     }

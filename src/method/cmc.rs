@@ -117,10 +117,10 @@ impl Method for Cmc {
         };
         let clean = HALVES.each_ref().map(|half| logits(half, 0, &drawn));
         let criteria = [0, 1].map(|i| self.contrast.criterion(&self.z[i], &clean[i]));
-        let [l, ab] = [0, 1].map(|i| criteria[i].per_query(clean[i].clone()).mean());
-        let mut out = Outcome::of("l", l);
-        out.add("ab", ab);
-        let [l, ab] = [0, 1].map(|i| criteria[i].positive(clean[i].clone()));
+        let losses = [0, 1].map(|i| criteria[i].per_query(clean[i].clone()));
+        let mut out = Outcome::of("l", losses[0].clone().mean());
+        out.add("ab", losses[1].clone().mean());
+        let [l, ab] = [0, 1].map(|i| criteria[i].positive(clean[i].clone(), &losses[i]));
         let both = (l.clone() + ab.clone()).div_scalar(2.0);
         out.signals.extend([(positive(self.config.loss), both), ("positive_l", l), ("positive_ab", ab)]);
         out.constants.extend(HALVES.iter().zip(&criteria).filter_map(|(half, criterion)| Some((half.z, criterion.z()?.clone()))));

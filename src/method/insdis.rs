@@ -160,8 +160,9 @@ impl Method for InsDis {
         let clean = logits(rows.get("q"), &drawn);
         // The terms of one step share the constant of NCE.
         let criterion = self.contrast.criterion(&self.z, &clean);
-        let mut out = Outcome::of("clean", criterion.per_query(clean.clone()).mean());
-        out.signals.push((positive(self.config.loss), criterion.positive(clean)));
+        let losses = criterion.per_query(clean.clone());
+        let mut out = Outcome::of("clean", losses.clone().mean());
+        out.signals.push((positive(self.config.loss), criterion.positive(clean, &losses)));
         out.constants.extend(criterion.z().map(|z| ("nce_z", z.clone())));
         if let Some((lambda, partners)) = at.mixture(&device) {
             let of_partners = self.contrast.drawn(&partners, at.facts, &device);

@@ -256,8 +256,9 @@ impl Method for Moco {
         let clean = self.logits(&self.queries(rows.get("q")), &rows.get("k"), &own, at);
         // The terms of one step share the constant of NCE.
         let criterion = Criterion::of(self.config.loss, self.z.as_ref(), &clean, self.images);
-        let mut out = Outcome::of("clean_12", criterion.per_query(clean.clone()).mean());
-        out.signals.push((positive(self.config.loss), criterion.positive(clean)));
+        let losses = criterion.per_query(clean.clone());
+        let mut out = Outcome::of("clean_12", losses.clone().mean());
+        out.signals.push((positive(self.config.loss), criterion.positive(clean, &losses)));
         out.constants.extend(criterion.z().map(|z| ("nce_z", z.clone())));
         if self.config.symmetric {
             let back = self.logits(&self.queries(rows.get("q2")), &rows.get("k1"), &own, at);

@@ -114,14 +114,7 @@ impl<'a> Setup<'a> {
     /// For `images` images on an open device.
     pub fn new(opened: &'a Opened, model: &'a ModelConfig, images: usize, seed: u64) -> Self {
         let kernels = &opened.info.kernels;
-        Self {
-            model,
-            images,
-            seed,
-            device: &opened.device,
-            scores: kernels.path(Op::Bank),
-            ways: kernels.ways(),
-        }
+        Self { model, images, seed, device: &opened.device, scores: kernels.path(Op::Bank), ways: kernels.ways() }
     }
 
     /// The net of a role with its initial weights, for `channels` input channels.

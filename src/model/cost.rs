@@ -6,9 +6,23 @@ use super::alexnet::AlexNetConfig;
 use super::config::{HeadName, ModelConfig};
 use super::resnet::{BlockKind, ResNetConfig, Stem};
 use super::shape::Shape;
+use serde::Serialize;
+
+/// A part of a net, a block or a single layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerCost {
+    /// Its name in the state dict.
+    pub name: String,
+    /// Channels, height and width of what comes out of it.
+    pub map: [u128; 3],
+    /// Weights and running statistics.
+    pub weights: u128,
+    /// Of one image, what a training forward keeps for its backward pass.
+    pub kept: u128,
+}
 
 /// Counts of f32 values.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Weights and running statistics.
     pub weights: u128,
@@ -16,6 +30,8 @@ pub struct Cost {
     pub kept: u128,
     /// Of one image, the largest map of a layer.
     pub largest_map: u128,
+    /// The same by the net's parts, in their order.
+    pub layers: Vec<LayerCost>,
 }
 
 /// A map on its way through a net, and what it has cost so far.
@@ -32,6 +48,14 @@ impl Walk {
 
     fn map(&self) -> u128 {
         self.channels * self.sides[0] * self.sides[1]
+    }
+
+    /// What came since the last call is the part of this name.
+    fn part(&mut self, name: String) {
+        let before = |of: fn(&LayerCost) -> u128, layers: &[LayerCost]| layers.iter().map(of).sum::<u128>();
+        let Cost { weights, kept, layers, .. } = &mut self.cost;
+        let (weights, kept) = (*weights - before(|layer| layer.weights, layers), *kept - before(|layer| layer.kept, layers));
+        layers.push(LayerCost { name, map: [self.channels, self.sides[0], self.sides[1]], weights, kept });
     }
 
     /// A convolution without bias, and its norm with scale, shift, mean and variance.
@@ -64,10 +88,12 @@ impl ModelConfig {
             Shape::AlexNet(config) => alexnet(config, size),
         };
         let (features, dim) = (shape.features() as u128, self.head.dim as u128);
-        cost.weights += match self.head.name {
+        let head = match self.head.name {
             HeadName::Linear => (features + 1) * dim,
             HeadName::Mlp => (features + 1) * (features + dim),
         };
+        cost.weights += head;
+        cost.layers.push(LayerCost { name: "fc".into(), map: [dim, 1, 1], weights: head, kept: 0 });
         cost
     }
 }
@@ -79,6 +105,7 @@ fn resnet(config: &ResNetConfig, size: (usize, usize)) -> Cost {
     if config.stem == Stem::Imagenet {
         walk.shrink(3, 2, 1);
     }
+    walk.part("conv1".into());
     for (stage, (&planes, &blocks)) in config.planes.iter().zip(&config.layers).enumerate() {
         for block in 0..blocks {
             let stride = if block == 0 && stage > 0 { 2 } else { 1 };
@@ -98,6 +125,7 @@ fn resnet(config: &ResNetConfig, size: (usize, usize)) -> Cost {
             if stride != 1 || input != output as u128 {
                 walk.weigh(input, output, 1);
             }
+            walk.part(format!("layer{}.{block}", stage + 1));
         }
     }
     walk.cost
@@ -105,16 +133,19 @@ fn resnet(config: &ResNetConfig, size: (usize, usize)) -> Cost {
 
 fn alexnet(config: &AlexNetConfig, size: (usize, usize)) -> Cost {
     let mut walk = Walk::new(config.input_channels, size);
-    for (output, kernel, stride, padding, pool) in super::alexnet::CONVS {
+    for (at, (output, kernel, stride, padding, pool)) in super::alexnet::CONVS.into_iter().enumerate() {
         walk.conv(output, kernel, stride, padding);
         if pool {
             walk.shrink(3, 2, 0);
         }
+        walk.part(format!("convs.{at}"));
     }
     let hidden = super::alexnet::HIDDEN;
-    for input in [super::alexnet::flat(), hidden] {
+    for (at, input) in [super::alexnet::flat(), hidden].into_iter().enumerate() {
         // A bias, and the norm's four.
         walk.cost.weights += ((input + 1) * hidden + 4 * hidden) as u128;
+        (walk.channels, walk.sides) = (hidden as u128, [1, 1]);
+        walk.part(format!("hidden.{at}"));
     }
     walk.cost
 }
@@ -154,6 +185,13 @@ mod tests {
             // A pool of 3 x 3 with stride 2 before the tap leaves about a quarter, of odd sides a little less.
             assert!(cost.largest_map >= largest as u128 && cost.largest_map <= 5 * largest as u128, "{:?}", model.name);
             assert!(cost.kept >= cost.largest_map);
+            // The parts make the whole, and bear the names of the tensors in them.
+            let sum = |of: fn(&LayerCost) -> u128| cost.layers.iter().map(of).sum::<u128>();
+            assert_eq!([sum(|layer| layer.weights), sum(|layer| layer.kept)], [cost.weights, cost.kept], "{:?}", model.name);
+            for layer in &cost.layers {
+                let own = |name: &&String| name.starts_with(&format!("{}.", layer.name));
+                assert!(state::collect(&net).keys().any(|name| own(&name)), "{:?}: {}", model.name, layer.name);
+            }
         }
     }
 

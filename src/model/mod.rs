@@ -22,7 +22,7 @@ pub mod tensors;
 pub mod weights;
 
 pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
-pub use cost::Cost;
+pub use cost::{Cost, LayerCost};
 pub use encoder::{Encoder, Taps};
 pub use frozen::Frozen;
 pub use layer::{Layer, LayerName, Layers};

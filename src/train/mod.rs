@@ -22,6 +22,7 @@ pub mod sinks;
 mod start;
 pub mod step;
 pub mod summary;
+pub mod trial;
 pub mod upload;
 
 pub use checkpoint::{Checkpoint, State};

@@ -5,7 +5,7 @@
 //! those of the whole batch: exact accumulation, where the loss is a sum over rows (MoCo, InsDis, CMC) as where it is not (the rows of all
 //! shards are encoded without graph first, after Gao et al., arXiv 2101.06983).
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Gradients, Tensor, TensorData, Transaction};
 
 use crate::error::{Error, Result};
 use crate::kernel::KernelPath;
@@ -214,10 +214,14 @@ impl Computed {
     pub fn read(&self, update: KernelPath) -> Result<Read> {
         let Outcome { loss, parts, signals, .. } = &self.outcome;
         let numbers = [loss.clone(), self.gradient_norm(update)].into_iter();
-        let all: Vec<Tensor<1>> = numbers.chain(signals.iter().chain(parts).map(|(_, value)| value.clone())).collect();
-        let data = pollster::block_on(Tensor::cat(all, 0).into_data_async())
-            .map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
-        let values = data.try_to_vec::<f32>().map_err(|e| Error::run(format!("the device returned no f32: {e:?}")))?;
+        let all = numbers.chain(signals.iter().chain(parts).map(|(_, value)| value.clone()));
+        let read = all.fold(Transaction::default(), Transaction::register).try_execute();
+        let read = read.map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
+        let one = |data: TensorData| match data.try_to_vec::<f32>() {
+            Ok(values) => Ok(values[0]),
+            Err(e) => Err(Error::run(format!("the device returned no f32: {e:?}"))),
+        };
+        let values = read.into_iter().map(one).collect::<Result<Vec<f32>>>()?;
         let named = |names: &[(&'static str, Tensor<1>)], values: &[f32]| {
             names.iter().zip(values).map(|((name, _), &value)| ((*name).to_owned(), f64::from(value))).collect()
         };

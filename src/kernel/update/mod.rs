@@ -64,8 +64,7 @@ pub fn sgd(moved: Vec<Moved>, step: SgdStep, path: KernelPath) -> Vec<(Tensor<1>
         gradients.push(gradient.into_dispatch());
     }
     let [weights, gradients, velocities] = [weights, gradients, velocities].map(Tensors);
-    let (weights, velocities) =
-        <Dispatch as UpdateOps>::update_sgd(weights, gradients, velocities, decays, firsts, step, path);
+    let (weights, velocities) = <Dispatch as UpdateOps>::update_sgd(weights, gradients, velocities, decays, firsts, step, path);
     plain(weights).zip(plain(velocities)).collect()
 }
 

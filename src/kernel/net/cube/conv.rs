@@ -301,8 +301,7 @@ fn pack(weights: &[&CubeTensor], back: bool) -> Vec<CubeTensor> {
         false => shaped(&weight.client, &weight.device, weight.meta.shape().as_slice(), weight.dtype),
     };
     let packed: Vec<CubeTensor> = weights.iter().map(like).collect();
-    let moved: Vec<(&CubeTensor, &CubeTensor)> =
-        weights.iter().copied().zip(&packed).filter(|(weight, _)| !lies(weight)).collect();
+    let moved: Vec<(&CubeTensor, &CubeTensor)> = weights.iter().copied().zip(&packed).filter(|(weight, _)| !lies(weight)).collect();
     let Some((one, _)) = moved.first() else { return packed };
     let client = &one.client;
     for some in moved.chunks(at_a_time(client, 2)) {
@@ -399,7 +398,13 @@ pub fn forward(conv: &Conv, x: &CubeTensor, weight: &CubeTensor, whose: Whose) -
 
 /// The input's gradient `[n, h, w, i]` from the output's `[n, h', w', o]` and weights made ready for this direction, added to `before` if there
 /// is such.
-pub fn input_gradient(conv: &Conv, slopes: &CubeTensor, weight: &CubeTensor, before: Option<CubeTensor>, whose: Whose) -> CubeTensor {
+pub fn input_gradient(
+    conv: &Conv,
+    slopes: &CubeTensor,
+    weight: &CubeTensor,
+    before: Option<CubeTensor>,
+    whose: Whose,
+) -> CubeTensor {
     let dims = [conv.n, conv.size[0], conv.size[1], conv.input];
     match whose {
         Whose::Ours => {

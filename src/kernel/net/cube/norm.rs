@@ -61,8 +61,8 @@ impl Map {
     fn sizes(&self) -> SizesLaunch {
         let [each, parts] = self.parts();
         let vectors = self.channels / lanes(self.channels);
-        let [n, pixels, channels, groups, each, parts] =
-            [self.n, self.pixels, vectors, self.groups, each, parts].map(|size| u32::try_from(size).expect("sizes of a map fit 32 bits"));
+        let [n, pixels, channels, groups, each, parts] = [self.n, self.pixels, vectors, self.groups, each, parts]
+            .map(|size| u32::try_from(size).expect("sizes of a map fit 32 bits"));
         SizesLaunch::new(n, pixels, channels, groups, each, parts)
     }
 }
