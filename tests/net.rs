@@ -4,7 +4,7 @@ mod common;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use unmix::kernel::choice::paths;
-use unmix::kernel::net::{self, Block, Convolution, Shortcut, Unit, Ways, Winograd, simd::Simd};
+use unmix::kernel::net::{self, Block, Convolution, Groups, Shortcut, Unit, Ways, Winograd, simd::Simd};
 use unmix::kernel::{KernelPath, Op};
 
 #[test]
@@ -41,7 +41,7 @@ fn a_path_of_another_device_panics() {
             let (device, ways) = (opened.device.clone(), Ways { path, ..Ways::portable() });
             let run = move || {
                 let (block, units) = bottleneck(8, &device);
-                net::block(Tensor::ones([2, 8, 4, 4], &device), units, &block, 1, ways).0.into_data()
+                net::block(Tensor::ones([2, 8, 4, 4], &device), units, &block, Groups::of(1), ways).0.into_data()
             };
             let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err();
             assert!(refused, "{} on {}", path.name(), opened.info.name);
@@ -91,12 +91,12 @@ fn any_number_of_threads_gives_equal_bits() {
                 beta: unit.beta.autodiff().require_grad(),
             };
             let units: Vec<Unit> = units.into_iter().map(track).collect();
-            let (y, seen) = net::block(x.clone(), units.clone(), &block, groups, ways);
+            let (y, seen) = net::block(x.clone(), units.clone(), &block, Groups::of(groups), ways);
             let gradients = (y.clone() * random(y.dims(), &device)).sum().backward();
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
             let read = |data: TensorData| bits(data.try_to_vec::<f32>().expect("f32"));
             let mut all = vec![read(y.into_data()), read(x.grad(&gradients).expect("tracked").into_data())];
-            seen.into_iter().for_each(|s| all.extend([read(s.mean.into_data()), read(s.variance.into_data())]));
+            seen.into_iter().flatten().for_each(|s| all.extend([read(s.mean.into_data()), read(s.variance.into_data())]));
             units.iter().for_each(|u| all.push(read(u.weight.grad(&gradients).expect("tracked").into_data())));
             units.iter().for_each(|u| all.push(read(u.gamma.grad(&gradients).expect("tracked").into_data())));
             all

@@ -28,7 +28,8 @@ fn a_plan_says_what_the_run_is() {
     assert!(measured["step_s"].as_f64().unwrap() > 0.0 && measured["peak_mib"].as_f64().unwrap() > 1.0);
     let (step, all) = (measured["step_s"].as_f64().unwrap(), measured["schedule_s"].as_f64().unwrap());
     assert!((all - step * plan["steps"].as_u64().unwrap() as f64).abs() < 1e-9 * all.max(1.0));
-    let sum = |key: &str| -> u64 { plan["nets"][0]["parts"].as_array().unwrap().iter().map(|part| part[key].as_u64().unwrap()).sum() };
+    let sum =
+        |key: &str| -> u64 { plan["nets"][0]["parts"].as_array().unwrap().iter().map(|part| part[key].as_u64().unwrap()).sum() };
     assert_eq!(plan["nets"][0]["names"], serde_json::json!(["query", "key"]));
     assert_eq!(plan["memory"][0]["bytes"].as_u64().unwrap(), 2 * 4 * sum("weights"));
     assert_eq!(plan["memory"][3]["bytes"].as_u64().unwrap(), 4 * sum("kept") * plan["micro_batch"].as_u64().unwrap());
@@ -65,7 +66,8 @@ fn a_step_launches_no_more_than_it_did() {
     let dir = tempfile::tempdir().unwrap();
     for opened in common::devices().iter().filter(|opened| !opened.info.on_host()) {
         for (work, most) in [("moco", 445), ("unmix", 1440)] {
-            let args = ["bench", "step", "--json", "--arch", "resnet18-cifar", "--width", "0.125", "--stem-channels", "8", "--batch", "8"];
+            let args =
+                ["bench", "step", "--json", "--arch", "resnet18-cifar", "--width", "0.125", "--stem-channels", "8", "--batch", "8"];
             let sizes = ["--size", "16", "--queue", "64", "--splits", "1", "--steps", "1", "--warmup", "1", "--work", work];
             let output = succeed(unmix(dir.path(), &args).args(sizes).args(["--device", &opened.info.name]));
             let result: Value = serde_json::from_slice(&output.stdout).unwrap();

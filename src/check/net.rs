@@ -7,7 +7,9 @@ use super::{Tally, common};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
 use crate::kernel::net::simd::Simd;
-use crate::kernel::net::{self, Block, Convolution, Convolver, EPSILON, Shortcut, Statistics, Unit, Ways, Window, Winograd};
+use crate::kernel::net::{
+    self, Block, Convolution, Convolver, EPSILON, Groups, Shortcut, Statistics, Unit, Ways, Window, Winograd,
+};
 use crate::kernel::{KernelPath, Op};
 use crate::rng::{Purpose, Stream};
 
@@ -171,13 +173,16 @@ fn moments(of: &[f64]) -> (f64, f64) {
     (mean, of.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / of.len() as f64)
 }
 
-/// Normalises by the batch's groups, and tells mean and unbiased variance over the groups; or by what was kept.
-fn normalise(z: &mut Plane, n: usize, unit: &Values, groups: Option<usize>) -> Vec<(f64, f64)> {
+/// Mean and unbiased variance of each group, per channel.
+type Seen = Vec<Vec<(f64, f64)>>;
+
+/// Normalises by the batch's groups, and tells what they showed; or by what was kept.
+fn normalise(z: &mut Plane, n: usize, unit: &Values, groups: Option<usize>) -> Seen {
     let pixels = z.size[0] * z.size[1];
     let mut seen = Vec::new();
     for c in 0..z.channels {
         let places = |image: usize| (image * z.channels + c) * pixels..(image * z.channels + c + 1) * pixels;
-        let (mut mean, mut variance) = (0.0, 0.0);
+        let mut of_groups = Vec::new();
         let all = groups.unwrap_or(1);
         for group in 0..all {
             let members: Vec<usize> = (group..n).step_by(all).flat_map(places).collect();
@@ -187,16 +192,15 @@ fn normalise(z: &mut Plane, n: usize, unit: &Values, groups: Option<usize>) -> V
                 z.values[at] = (z.values[at] - m) / (v + EPSILON).sqrt() * unit.gamma[c] + unit.beta[c];
             }
             let count = of.len() as f64;
-            mean += m / all as f64;
-            variance += v * if count > 1.0 { count / (count - 1.0) } else { 1.0 } / all as f64;
+            of_groups.push((m, v * if count > 1.0 { count / (count - 1.0) } else { 1.0 }));
         }
-        seen.push((mean, variance));
+        seen.push(of_groups);
     }
     seen
 }
 
 /// The block by its definition, in training or in evaluation: its output, and what each norm saw.
-fn reference(case: &Case, inputs: &Inputs, training: bool) -> (Vec<f64>, Vec<Vec<(f64, f64)>>) {
+fn reference(case: &Case, inputs: &Inputs, training: bool) -> (Vec<f64>, Vec<Seen>) {
     let groups = training.then_some(case.groups);
     let x = Plane { values: inputs.x.clone(), channels: case.input, size: case.size };
     let mut seen = Vec::new();
@@ -299,16 +303,27 @@ pub fn blocks_are_what_their_definition_says(opened: &Opened, tally: &mut Tally)
         for ways in ways(opened) {
             tally.case(&format!("{}, {}", case.name(), named(ways)), || {
                 let (x, units) = tensors(&case, &inputs, &opened.device);
-                let only = units.iter().map(|(unit, _)| unit.clone()).collect();
                 let allowed = allowed(&case, ways);
-                let (y, statistics) =
-                    common::asserting_path(Op::Net, ways.path, || net::block(x.clone(), only, &case.block, case.groups, ways));
-                assert_close("training", &common::values(y), &trained, allowed);
-                assert_eq!(statistics.len(), seen.len());
-                for (at, (Statistics { mean, variance }, seen)) in statistics.into_iter().zip(&seen).enumerate() {
-                    let (means, variances): (Vec<f64>, Vec<f64>) = seen.iter().copied().unzip();
-                    assert_close(&format!("mean {at}"), &common::values(mean), &means, allowed);
-                    assert_close(&format!("variance {at}"), &common::values(variance), &variances, allowed);
+                // As groups of one forward, and as forwards of one group each.
+                for groups in [Groups::of(case.groups), Groups { forwards: case.groups, splits: 1 }] {
+                    let only = units.iter().map(|(unit, _)| unit.clone()).collect();
+                    let (y, statistics) =
+                        common::asserting_path(Op::Net, ways.path, || net::block(x.clone(), only, &case.block, groups, ways));
+                    assert_close("training", &common::values(y), &trained, allowed);
+                    assert_eq!(statistics.len(), seen.len());
+                    for (unit, (statistics, seen)) in statistics.into_iter().zip(&seen).enumerate() {
+                        assert_eq!(statistics.len(), groups.forwards);
+                        for (forward, Statistics { mean, variance }) in statistics.into_iter().enumerate() {
+                            let own = forward * groups.splits..(forward + 1) * groups.splits;
+                            let over = |of: fn(&(f64, f64)) -> f64| -> Vec<f64> {
+                                let mean = |groups_of: &Vec<(f64, f64)>| groups_of[own.clone()].iter().map(of).sum::<f64>();
+                                seen.iter().map(|groups_of| mean(groups_of) / groups.splits as f64).collect()
+                            };
+                            let what = format!("of unit {unit} in forward {forward}");
+                            assert_close(&format!("mean {what}"), &common::values(mean), &over(|seen| seen.0), allowed);
+                            assert_close(&format!("variance {what}"), &common::values(variance), &over(|seen| seen.1), allowed);
+                        }
+                    }
                 }
                 let y = common::asserting_path(Op::Net, ways.path, || net::block_in_evaluation(x, units, &case.block, ways));
                 assert_close("evaluation", &common::values(y), &evaluated, allowed);
@@ -366,7 +381,7 @@ fn gradients(case: &Case, x: Tensor<4>, units: Vec<(Unit, Statistics)>, cotangen
         })
         .collect();
     common::asserting_path(Op::Net, ways.path, || {
-        let (y, _) = net::block(x.clone(), units.clone(), &case.block, case.groups, ways);
+        let (y, _) = net::block(x.clone(), units.clone(), &case.block, Groups::of(case.groups), ways);
         let cotangent = tensor(cotangent, y.dims(), &device);
         let found = (y * cotangent).sum().backward();
         let mut all = vec![common::values(x.grad(&found).expect("a gradient of the input"))];
@@ -447,7 +462,7 @@ pub fn blocks_of_the_shapes_of_a_run(opened: &Opened, tally: &mut Tally) {
         let out = |device: &Device, ways: Ways| {
             let (x, units) = tensors(case, &inputs, device);
             let only = units.iter().map(|(unit, _)| unit.clone()).collect();
-            let (y, _) = net::block(x.clone(), only, &case.block, case.groups, ways);
+            let (y, _) = net::block(x.clone(), only, &case.block, Groups::of(case.groups), ways);
             let count = y.dims().iter().product();
             let y = common::values(y);
             let mut draw = Stream::new(6, Purpose::Synthetic, &[count as u64]);

@@ -95,11 +95,10 @@ impl Method for Cmc {
 
     fn encode(&self, shard: &Shard) -> Encoded {
         let mut out = Encoded::default();
-        for (batch, images) in [Some(&shard.views[0]), shard.mixed.as_ref()].into_iter().flatten().enumerate() {
-            for (net, half) in self.nets.nets().into_iter().zip(HALVES) {
-                let channels = images.clone().narrow(1, half.channels.start, half.channels.len());
-                out.forward(half.rows[batch], net, channels, shard.of);
-            }
+        for (net, half) in self.nets.nets().into_iter().zip(HALVES) {
+            let own = |images: &Tensor<4>| images.clone().narrow(1, half.channels.start, half.channels.len());
+            let batches = [Some(&shard.views[0]), shard.mixed.as_ref()].into_iter().flatten();
+            out.forward(net, half.rows.into_iter().zip(batches.map(own)).collect(), shard.of);
         }
         out
     }

@@ -142,10 +142,9 @@ impl Method for InsDis {
 
     fn encode(&self, shard: &Shard) -> Encoded {
         let mut out = Encoded::default();
-        out.forward("q", &self.query, shard.views[0].clone(), shard.of);
-        if let Some(mixed) = &shard.mixed {
-            out.forward("qm", &self.query, mixed.clone(), shard.of);
-        }
+        let mixed = shard.mixed.clone().map(|mixed| ("qm", mixed));
+        let all = [Some(("q", shard.views[0].clone())), mixed].into_iter().flatten().collect();
+        out.forward(&self.query, all, shard.of);
         out
     }
 

@@ -15,7 +15,7 @@ use crate::loss::{Criterion, LossName, NceZ};
 use crate::memory::Queue;
 use crate::memory::queue::QueueInit;
 use crate::model::state::{self, StateDict};
-use crate::model::{Encoder, Frozen, Pass, Trained, ema};
+use crate::model::{Encoder, Frozen, Trained, ema};
 use crate::rng::{Purpose, Stream};
 use crate::unread::Unread;
 
@@ -230,19 +230,18 @@ impl Method for Moco {
         [Target { name: "k", view: 1 }].into_iter().chain(second).collect()
     }
 
-    fn target(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        self.key.embed(images, pass)
+    fn encode_targets(&self, images: Vec<(&'static str, Tensor<4>)>, of: usize) -> Encoded {
+        let mut out = Encoded::default();
+        out.forward(&self.key, images, of);
+        out
     }
 
     fn encode(&self, shard: &Shard) -> Encoded {
+        let mixed = shard.mixed.clone().map(|mixed| ("qm", mixed));
+        let second = self.config.symmetric.then(|| ("q2", shard.views[1].clone()));
+        let all = [Some(("q", shard.views[0].clone())), mixed, second].into_iter().flatten().collect();
         let mut out = Encoded::default();
-        out.forward("q", &self.query, shard.views[0].clone(), shard.of);
-        if let Some(mixed) = &shard.mixed {
-            out.forward("qm", &self.query, mixed.clone(), shard.of);
-        }
-        if self.config.symmetric {
-            out.forward("q2", &self.query, shard.views[1].clone(), shard.of);
-        }
+        out.forward(&self.query, all, shard.of);
         out
     }
 

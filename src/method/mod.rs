@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::kernel::net::Ways;
 use crate::kernel::{KernelPath, Op};
 use crate::loss::LossName;
-use crate::model::{Encoder, Frozen, ModelConfig, Pass, StateDict, Trained, state};
+use crate::model::{Encoder, Frozen, ModelConfig, StateDict, Trained, state};
 
 pub use cmc::Cmc;
 pub use insdis::{BankConfig, InsDis};
@@ -58,8 +58,8 @@ pub trait Method: Send {
         Vec::new()
     }
 
-    /// Rows `[m, d]` of a target forward over images `[m, 3, h, w]`, without graph.
-    fn target(&self, _images: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
+    /// Rows of all target forwards over images `[m, 3, h, w]`, each of which is one of `of` shards of its batch, without graph.
+    fn encode_targets(&self, _images: Vec<(&'static str, Tensor<4>)>, _of: usize) -> Encoded {
         unreachable!("a method with targets encodes them")
     }
 

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::kernel::KernelPath;
 use crate::loss::unmix::MixtureTerms;
-use crate::model::{BatchStats, Encoder, Pass};
+use crate::model::{BatchStats, Encoder};
 
 /// A batch as a step gets it: images on the device, outside any graph, and what the host knows of them.
 #[derive(Debug, Clone)]
@@ -165,11 +165,13 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// One forward of `net` on images of a batch with `of` shards: unit rows `name`, and what its norms saw.
-    pub fn forward(&mut self, name: &'static str, net: &Encoder, images: Tensor<4>, of: usize) {
-        let mut pass = Pass::shard(of);
-        self.rows.0.push((name, net.embed(images, &mut pass)));
-        self.seen.push(Forward { name, stats: pass.into_stats() });
+    /// Forwards of `net`, all of them together, each on images of a batch with `of` shards: unit rows of the forward's name, and what its norms saw.
+    pub fn forward(&mut self, net: &Encoder, forwards: Vec<(&'static str, Tensor<4>)>, of: usize) {
+        let (names, images): (Vec<_>, Vec<_>) = forwards.into_iter().unzip();
+        for (name, (rows, stats)) in names.into_iter().zip(net.embed_together(images, of)) {
+            self.rows.0.push((name, rows));
+            self.seen.push(Forward { name, stats });
+        }
     }
 }
 

@@ -110,6 +110,11 @@ impl AlexNetHalf {
         (maps, hidden)
     }
 
+    /// SplitBN groups of one of `shards` equal parts of a batch.
+    pub fn splits(&self, shards: usize) -> usize {
+        self.convs[0].1.splits(shards)
+    }
+
     /// All norms in the order in which a forward meets them.
     pub fn norms(&mut self) -> Vec<&mut BatchNorm> {
         let Self { convs, hidden, .. } = self;

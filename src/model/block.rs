@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::layers::Conv;
 use super::norm::{BatchNorm, Pass};
-use crate::kernel::net::{self, Block, Shortcut, Statistics, Unit, Ways};
+use crate::kernel::net::{self, Block, Groups, Shortcut, Statistics, Unit, Ways};
 
 /// A convolution and the norm behind it.
 pub type ConvNorm<'a> = (&'a Conv, &'a BatchNorm);
@@ -40,9 +40,9 @@ pub fn forward(x: Tensor<4>, path: &[ConvNorm], beside: Beside, pass: &mut Pass,
             net::block_in_evaluation(x, all.map(|(conv, norm)| (unit((conv, norm)), kept(norm))).collect(), &block, ways)
         }
         Pass::Train { seen, shards } => {
-            let groups = path[0].1.groups(*shards);
+            let groups = Groups { forwards: seen.len(), splits: path[0].1.splits(*shards) };
             let (y, stats) = net::block(x, all.map(unit).collect(), &block, groups, ways);
-            seen.extend(stats);
+            stats.into_iter().for_each(|of_forwards| Pass::tell(seen, of_forwards));
             y
         }
     }

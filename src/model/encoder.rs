@@ -53,6 +53,28 @@ impl Encoder {
         self.taps(x, pass).embedding
     }
 
+    /// The embeddings of several batches of equal shape, each of which is one of `shards` equal parts of its own batch, and what the norms saw of
+    /// each. They go through the net together, as SplitBN groups of a larger batch: what each gives is what it would give alone, and weights are
+    /// read and kernels are started once for all.
+    ///
+    /// # Shapes
+    /// - `batches` `[n, c, h, w]` each; embeddings `[n, d]`
+    pub fn embed_together(&self, batches: Vec<Tensor<4>>, shards: usize) -> Vec<(Tensor<2>, Vec<BatchStats>)> {
+        let (forwards, splits, [n, c, h, w]) = (batches.len(), self.backbone.splits(shards), batches[0].dims());
+        let mut pass = Pass::together(forwards, shards);
+        if let [only] = batches.as_slice() {
+            return vec![(self.embed(only.clone(), &mut pass), pass.into_stats())];
+        }
+        // Image i of a batch belongs to its group i mod splits: groups of all batches alternate.
+        let rows = |batch: Tensor<4>| batch.reshape([n / splits, splits, c * h * w]);
+        let all: Tensor<3> = Tensor::cat(batches.into_iter().map(rows).collect(), 1);
+        let rows = self.embed(all.reshape([forwards * n, c, h, w]), &mut pass);
+        let [_, d] = rows.dims();
+        let rows: Tensor<3> = rows.reshape([n / splits, forwards * splits, d]);
+        let of = |forward: usize| rows.clone().narrow(1, forward * splits, splits).reshape([n, d]);
+        (0..forwards).map(of).zip(pass.into_each()).collect()
+    }
+
     /// Moves all running statistics by what one training forward saw; `update` is the implementation of the update.
     pub fn absorb(&mut self, stats: &[BatchStats], update: KernelPath) {
         let norms: Vec<&mut BatchNorm> = self.backbone.norms();
@@ -63,5 +85,50 @@ impl Encoder {
     /// Its layers, the embedding being the last.
     pub fn layers(&self) -> Layers {
         self.backbone.layers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::model::{HeadConfig, ModelConfig, ModelName};
+    use crate::rng::{Purpose, Stream};
+
+    /// What goes through together comes out as if it went alone, rows and statistics, whatever the groups and shards.
+    #[test]
+    fn batches_together_are_what_each_is_alone() {
+        let device = crate::device::test_device();
+        for (name, splits, shards, side) in
+            [(ModelName::Resnet18, 1, 1, 9), (ModelName::Resnet18, 4, 2, 9), (ModelName::Resnet50, 2, 1, 8)]
+        {
+            let head = HeadConfig { dim: 12, ..HeadConfig::default() };
+            let model = ModelConfig { name, width: 0.125, stem_channels: 8, bn_splits: splits, head, ..ModelConfig::default() };
+            let net = model.init(3, 1, "query", &device);
+            let batch = |at: u64| {
+                let mut draw = Stream::new(at, Purpose::Synthetic, &[]);
+                let values: Vec<f32> = (0..8 * 3 * side * side).map(|_| (at as f64 + draw.normal()) as f32).collect();
+                Tensor::<4>::from_data(TensorData::new(values, [8, 3, side, side]), &device)
+            };
+            let together = net.embed_together((0..3).map(batch).collect(), shards);
+            assert_eq!(together.len(), 3);
+            for (at, (rows, stats)) in together.into_iter().enumerate() {
+                let mut pass = Pass::shard(shards);
+                let alone = net.embed(batch(at as u64), &mut pass);
+                let values = |t: Tensor<1>| t.into_data().try_to_vec::<f32>().unwrap();
+                let close = |a: Tensor<1>, b: Tensor<1>, what: &str| {
+                    let (a, b) = (values(a), values(b));
+                    // Thirty layers of sums of up to some hundred terms, in another order.
+                    let far = a.iter().zip(&b).find(|(a, b)| (**a - **b).abs() > 1e-4 * b.abs().max(1.0));
+                    assert!(a.len() == b.len() && far.is_none(), "{name:?}, batch {at}, {what}: {far:?}");
+                };
+                close(rows.flatten(0, 1), alone.flatten(0, 1), "rows");
+                for (layer, (got, want)) in stats.into_iter().zip(pass.into_stats()).enumerate() {
+                    close(got.mean, want.mean, &format!("mean of norm {layer}"));
+                    close(got.variance, want.variance, &format!("variance of norm {layer}"));
+                }
+            }
+        }
     }
 }

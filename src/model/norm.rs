@@ -8,7 +8,7 @@ use burn::tensor::module::batch_norm;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernel::KernelPath;
-use crate::kernel::net::{Statistics, tensor::normalise};
+use crate::kernel::net::{Groups, Statistics, tensor::normalise};
 use crate::kernel::update::average;
 
 pub use crate::kernel::net::EPSILON;
@@ -40,8 +40,10 @@ pub enum Pass {
     Eval,
     /// By the statistics of the batch.
     Train {
-        /// What the layers saw, in their order.
-        seen: Vec<BatchStats>,
+        /// What the layers saw, in their order, in each of the forwards that go through the net together (see [`Encoder::embed_together`]).
+        ///
+        /// [`Encoder::embed_together`]: super::Encoder::embed_together
+        seen: Vec<Vec<BatchStats>>,
         /// How many equal shards of a batch there are, this being one: it holds as many fewer SplitBN groups.
         shards: usize,
     },
@@ -55,11 +57,26 @@ impl Pass {
 
     /// A training pass over one of `shards` equal parts of a batch.
     pub fn shard(shards: usize) -> Self {
-        Self::Train { seen: Vec::new(), shards }
+        Self::together(1, shards)
     }
 
-    /// What the layers saw; empty after an evaluation pass.
+    /// The same of `forwards` batches that go through together.
+    pub fn together(forwards: usize, shards: usize) -> Self {
+        Self::Train { seen: vec![Vec::new(); forwards], shards }
+    }
+
+    /// Adds what a layer saw in each forward.
+    pub(super) fn tell(seen: &mut [Vec<BatchStats>], of_forwards: Vec<BatchStats>) {
+        seen.iter_mut().zip(of_forwards).for_each(|(seen, stats)| seen.push(stats));
+    }
+
+    /// What the layers saw in the only forward; empty after an evaluation pass.
     pub fn into_stats(self) -> Vec<BatchStats> {
+        self.into_each().into_iter().next().unwrap_or_default()
+    }
+
+    /// What the layers saw in each forward.
+    pub fn into_each(self) -> Vec<Vec<BatchStats>> {
         match self {
             Self::Eval => Vec::new(),
             Self::Train { seen, .. } => seen,
@@ -103,15 +120,16 @@ impl BatchNorm {
                 batch_norm(x, self.weight.val(), self.bias.val(), self.running_mean.val(), self.running_var.val(), EPSILON)
             }
             Pass::Train { seen, shards } => {
-                let (y, stats) = normalise(x, self.weight.val(), self.bias.val(), self.groups(*shards));
-                seen.push(stats);
+                let groups = Groups { forwards: seen.len(), splits: self.splits(*shards) };
+                let (y, stats) = normalise(x, self.weight.val(), self.bias.val(), groups);
+                Pass::tell(seen, stats);
                 y
             }
         }
     }
 
     /// SplitBN groups of one of `shards` equal parts of a batch.
-    pub fn groups(&self, shards: usize) -> usize {
+    pub fn splits(&self, shards: usize) -> usize {
         assert!(self.splits.is_multiple_of(shards), "{} SplitBN groups are not whole in {shards} shards", self.splits);
         self.splits / shards
     }

@@ -222,6 +222,11 @@ impl ResNet {
         maps
     }
 
+    /// SplitBN groups of one of `shards` equal parts of a batch.
+    pub fn splits(&self, shards: usize) -> usize {
+        self.bn1.splits(shards)
+    }
+
     /// All norms in the order in which a forward meets them.
     pub fn norms(&mut self) -> Vec<&mut BatchNorm> {
         let Self { bn1, layer1, layer2, layer3, layer4, .. } = self;

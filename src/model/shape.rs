@@ -97,6 +97,14 @@ impl Backbone {
         }
     }
 
+    /// SplitBN groups of one of `shards` equal parts of a batch.
+    pub fn splits(&self, shards: usize) -> usize {
+        match self {
+            Self::ResNet(net) => net.splits(shards),
+            Self::AlexNet(net) => net.splits(shards),
+        }
+    }
+
     /// All norms in the order in which a forward meets them.
     pub fn norms(&mut self) -> Vec<&mut BatchNorm> {
         match self {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernel::KernelPath;
 use crate::kernel::update::square_sum;
 use crate::method::{At, Done, Encoded, Facts, Forward, Inputs, Method, Outcome, Rows, Shard, Span, Target};
-use crate::model::{BatchStats, NamedGradients, Pass};
+use crate::model::{BatchStats, NamedGradients};
 use crate::optim::Optimizer;
 
 /// Told the name of the phase that just ended; `bench step` waits for the device there.
@@ -107,24 +107,26 @@ fn in_two_passes(method: &mut dyn Method, inputs: &Inputs, targets: &Rows, shard
 
 /// Rows of all target forwards over the whole batch, in its order, and what the norms saw.
 fn targets(method: &dyn Method, inputs: &Inputs, shards: usize) -> (Rows, Vec<Forward>) {
+    let all = method.targets();
+    if all.is_empty() {
+        return (Rows::default(), Vec::new());
+    }
+    let device = inputs.views[0].device();
     let shuffles = inputs.facts.draws.as_ref().map(|draws| draws.shuffles.as_slice()).unwrap_or_default();
-    let one = |(at, Target { name, view }): (usize, Target)| {
-        let images = &inputs.views[view];
-        let order = shuffles.get(at);
-        let device = images.device();
-        let images = order.map_or_else(|| images.clone(), |order| images.clone().select(0, crate::method::index(order, &device)));
-        let encode = |span: Span| {
-            let mut pass = Pass::shard(shards);
-            let rows = method.target(span.pick(&images), &mut pass);
-            Encoded { rows: Rows(vec![(name, rows)]), seen: vec![Forward { name, stats: pass.into_stats() }] }
-        };
-        let (rows, seen) = join(Span::all(shards).map(encode).collect());
-        let rows = order
-            .map_or_else(|| rows.clone(), |order| rows.map(|rows| rows.select(0, crate::method::index(&undone(order), &device))));
-        (rows.0, seen)
+    let images = |(at, Target { name, view }): (usize, Target)| {
+        let images = inputs.views[view].clone();
+        let shuffled = |order: &Vec<u32>| images.clone().select(0, crate::method::index(order, &device));
+        (name, shuffles.get(at).map_or_else(|| images.clone(), shuffled))
     };
-    let (rows, seen): (Vec<_>, Vec<_>) = method.targets().into_iter().enumerate().map(one).unzip();
-    (Rows(rows.concat()), seen.concat())
+    let images: Vec<(&'static str, Tensor<4>)> = all.into_iter().enumerate().map(images).collect();
+    let encode =
+        |span: Span| method.encode_targets(images.iter().map(|(name, images)| (*name, span.pick(images))).collect(), shards);
+    let (rows, seen) = join(Span::all(shards).map(encode).collect());
+    let in_order = |(at, (name, rows)): (usize, (&'static str, Tensor<2>))| match shuffles.get(at) {
+        Some(order) => (name, rows.select(0, crate::method::index(&undone(order), &device))),
+        None => (name, rows),
+    };
+    (Rows(rows.0.into_iter().enumerate().map(in_order).collect()), seen)
 }
 
 /// The inverse of a permutation.

@@ -104,13 +104,12 @@ impl Step {
         let precision: Precision = serde_json::from_value(self.precision.clone().into())
             .map_err(|_| Error::input(format!("there is no precision `{}`", self.precision)).hint("known here: f32"))?;
         self.check()?;
-        let kernels: KernelsConfig = serde_json::from_value(
-            json!({ "net": self.net, "winograd": self.winograd, "convolution": self.convolution }),
-        )
-        .map_err(|e| {
-            Error::input(format!("--net {} --winograd {} --convolution {}: {e}", self.net, self.winograd, self.convolution))
+        let kernels: KernelsConfig =
+            serde_json::from_value(json!({ "net": self.net, "winograd": self.winograd, "convolution": self.convolution }))
+                .map_err(|e| {
+                    Error::input(format!("--net {} --winograd {} --convolution {}: {e}", self.net, self.winograd, self.convolution))
                 .hint("--net is auto, tensor, flex or cube; --winograd is auto, off, f2 or f4; --convolution is auto, own or burn")
-        })?;
+                })?;
         let opened = device::open(&self.device)?.with_kernels(&kernels)?;
         let config = MocoConfig {
             memory: MemoryConfig { size: self.queue, ..MemoryConfig::default() },

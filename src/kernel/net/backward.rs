@@ -9,7 +9,7 @@ use burn::backend::tensor::FloatTensor;
 
 use super::ops::{Kept, NetGradients, NetOps};
 use super::tensors::Tensors;
-use super::{Block, Ways, Window};
+use super::{Block, Groups, Ways, Window};
 
 /// The node of [`NetOps::net_block`]; its parents are the input and the parameters.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl<B: NetGradients, C: CheckpointStrategy> NetOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         params: Tensors<Self>,
         block: Block,
-        groups: usize,
+        groups: Groups,
         ways: Ways,
         _: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
@@ -83,7 +83,7 @@ fn tracked<B: NetGradients, C: CheckpointStrategy, const N: usize>(
     x: FloatTensor<Autodiff<B, C>>,
     params: Tensors<Autodiff<B, C>>,
     block: Block,
-    groups: usize,
+    groups: Groups,
     ways: Ways,
 ) -> Output<Autodiff<B, C>> {
     let (x, first) = x.into_parts();

@@ -86,6 +86,28 @@ impl Window {
     }
 }
 
+/// The parts of a batch that are normalised apart: `forwards` batches that go through a net together, each in `splits` SplitBN groups. Of
+/// `all = forwards splits` groups image i belongs to group `i mod all`, and group g to forward `g / splits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// Batches that go through together.
+    pub forwards: usize,
+    /// SplitBN groups of each.
+    pub splits: usize,
+}
+
+impl Groups {
+    /// Of one forward.
+    pub fn of(splits: usize) -> Self {
+        Self { forwards: 1, splits }
+    }
+
+    /// Groups of all forwards.
+    pub fn all(self) -> usize {
+        self.forwards * self.splits
+    }
+}
+
 /// A convolution with its norm.
 #[derive(Debug, Clone)]
 pub struct Unit {
@@ -208,19 +230,19 @@ fn on_flex(_: &Device) -> bool {
     false
 }
 
-/// A block in training: each norm normalises by the statistics of the batch, in `groups` SplitBN groups, of which image i belongs to group
-/// i mod groups. On the graph of its input and its units if they have one.
+/// A block in training: each norm normalises by the statistics of the batch, each of its `groups` by its own. On the graph of its input and its
+/// units if they have one.
 ///
 /// # Shapes
-/// - `x` `[n, c, h, w]`, n a multiple of `groups`; one unit per convolution of `block`, in the order of [`Block::units`]
-/// - output `[n, c', h', w']`, and per unit what its norm saw: means over the groups, without graph
+/// - `x` `[n, c, h, w]`, n a multiple of all groups; one unit per convolution of `block`, in the order of [`Block::units`]
+/// - output `[n, c', h', w']`, and per unit and forward what its norm saw: means over the forward's groups, without graph
 ///
 /// # Panics
 /// A path that the device does not have.
-pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: usize, ways: Ways) -> (Tensor<4>, Vec<Statistics>) {
+pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: Groups, ways: Ways) -> (Tensor<4>, Vec<Vec<Statistics>>) {
     assert!(!block.path.is_empty() && units.len() == block.units(), "a block has a convolution, and one unit for each");
-    let n = x.dims()[0];
-    assert!(groups > 0 && n.is_multiple_of(groups), "SplitBN: a batch of {n} cannot be split into {groups} groups");
+    let (n, all) = (x.dims()[0], groups.all());
+    assert!(all > 0 && n.is_multiple_of(all), "SplitBN: a batch of {n} cannot be split into {all} groups");
     if ways.path == KernelPath::Tensor {
         return tensor::block(x, units, block, groups);
     }
@@ -229,12 +251,10 @@ pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: usize, ways:
         .flat_map(|Unit { weight, gamma, beta }| [weight.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch()]);
     let (y, seen, _) =
         <Dispatch as NetOps>::net_block(x.into_dispatch(), Tensors(params.collect()), block.clone(), groups, ways, false);
-    let mut seen = seen.0.into_iter().map(|tensor| Tensor::<1>::from_dispatch(tensor).inner());
-    let mut statistics = Vec::new();
-    while let (Some(mean), Some(variance)) = (seen.next(), seen.next()) {
-        statistics.push(Statistics { mean, variance });
-    }
-    (Tensor::from_dispatch(y), statistics)
+    let seen: Vec<Tensor<1>> = seen.0.into_iter().map(|tensor| Tensor::from_dispatch(tensor).inner()).collect();
+    let of_forward = |seen: &[Tensor<1>]| Statistics { mean: seen[0].clone(), variance: seen[1].clone() };
+    let of_unit = |seen: &[Tensor<1>]| seen.chunks(2).map(of_forward).collect();
+    (Tensor::from_dispatch(y), seen.chunks(2 * groups.forwards).map(of_unit).collect())
 }
 
 /// A block in evaluation: each norm normalises by the statistics that a run has kept.

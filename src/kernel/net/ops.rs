@@ -8,7 +8,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
 use super::tensors::Tensors;
-use super::{Block, Ways, Window};
+use super::{Block, Groups, Ways, Window};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use crate::kernel::{
     KernelPath, Op,
@@ -32,13 +32,13 @@ impl fmt::Debug for Kept {
     Flex: cfg(feature = "flex"),
 )]
 pub trait NetOps: Backend {
-    /// See [`super::block`]. `params` are weight, gamma and beta of each unit; the second result is mean and unbiased variance of each, the
-    /// third what the backward pass needs, with `keep` alone.
+    /// See [`super::block`]. `params` are weight, gamma and beta of each unit; the second result is mean and unbiased variance of each in each
+    /// forward, the third what the backward pass needs, with `keep` alone.
     fn net_block(
         x: FloatTensor<Self>,
         #[extension_type] params: Tensors<Self>,
         block: Block,
-        groups: usize,
+        groups: Groups,
         ways: Ways,
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept);
@@ -91,7 +91,7 @@ impl NetOps for burn::backend::Flex {
         x: FloatTensor<Self>,
         params: Tensors<Self>,
         block: Block,
-        groups: usize,
+        groups: Groups,
         ways: Ways,
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {
@@ -153,7 +153,7 @@ impl NetOps for burn_cubecl::CubeBackend {
         x: FloatTensor<Self>,
         params: Tensors<Self>,
         block: Block,
-        groups: usize,
+        groups: Groups,
         ways: Ways,
         keep: bool,
     ) -> (FloatTensor<Self>, Tensors<Self>, Kept) {

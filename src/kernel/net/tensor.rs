@@ -5,12 +5,12 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
-use super::{Block, Convolution, EPSILON, Shortcut, Statistics, Unit, Window};
+use super::{Block, Convolution, EPSILON, Groups, Shortcut, Statistics, Unit, Window};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 
 /// See [`super::block`].
-pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: usize) -> (Tensor<4>, Vec<Statistics>) {
+pub fn block(x: Tensor<4>, units: Vec<Unit>, block: &Block, groups: Groups) -> (Tensor<4>, Vec<Vec<Statistics>>) {
     let mut seen = Vec::new();
     let y = composed(x, units, block, |x, unit| {
         let (y, statistics) = normalise(x, unit.gamma, unit.beta, groups);
@@ -49,25 +49,29 @@ fn composed(x: Tensor<4>, units: Vec<Unit>, block: &Block, mut norm: impl FnMut(
     }
 }
 
-/// Batch norm over the channel axis 1 by the statistics of the batch, each of `groups` groups by its own.
+/// Batch norm over the channel axis 1 by the statistics of the batch, each of its groups by its own; what each forward showed comes with it.
 ///
 /// # Shapes
-/// - `x` and output `[n, c, ...]`, n a multiple of `groups`; `gamma` and `beta` `[c]`
-pub fn normalise<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize) -> (Tensor<D>, Statistics) {
+/// - `x` and output `[n, c, ...]`, n a multiple of all groups; `gamma` and `beta` `[c]`
+pub fn normalise<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>, groups: Groups) -> (Tensor<D>, Vec<Statistics>) {
     let dims = x.dims();
-    let [n, c] = [dims[0], dims[1]];
-    assert!(n.is_multiple_of(groups), "SplitBN: a batch of {n} cannot be split into {groups} groups");
+    let ([n, c], all, Groups { forwards, splits }) = ([dims[0], dims[1]], groups.all(), groups);
+    assert!(n.is_multiple_of(all), "SplitBN: a batch of {n} cannot be split into {all} groups");
     // [n, c, ...] -> [n/s, s c, ...]: row i = j s + g becomes row j, channels g c .. (g + 1) c. A view, no copy.
     let mut grouped = dims;
-    (grouped[0], grouped[1]) = (n / groups, groups * c);
-    let out = batch_norm_train(x.reshape(grouped), gamma.repeat(&[groups]), beta.repeat(&[groups]), EPSILON);
+    (grouped[0], grouped[1]) = (n / all, all * c);
+    let out = batch_norm_train(x.reshape(grouped), gamma.repeat(&[all]), beta.repeat(&[all]), EPSILON);
 
-    let count = (dims.iter().product::<usize>() / (groups * c)) as f64;
+    let count = (dims.iter().product::<usize>() / (all * c)) as f64;
     // A single value has no unbiased variance; PyTorch refuses it, we keep the biased one (0), as nothing better exists.
     let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
-    let over_groups = |t: Tensor<1>| t.inner().reshape([groups, c]).mean_dim(0).reshape([c]);
-    let seen = Statistics { mean: over_groups(out.mean), variance: over_groups(out.variance).mul_scalar(unbiased) };
-    (out.output.reshape(dims), seen)
+    let over_groups = |t: Tensor<1>| t.inner().reshape([forwards, splits, c]).mean_dim(1).reshape([forwards, c]);
+    let (mean, variance) = (over_groups(out.mean), over_groups(out.variance).mul_scalar(unbiased));
+    let of = |forward: usize| Statistics {
+        mean: mean.clone().narrow(0, forward, 1).reshape([c]),
+        variance: variance.clone().narrow(0, forward, 1).reshape([c]),
+    };
+    (out.output.reshape(dims), (0..forwards).map(of).collect())
 }
 
 /// See [`super::max_pool`].

@@ -13,7 +13,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use self::conv::Whose;
 use self::norm::{Joined, Map, Norm};
-use super::{Block, Convolution, Convolver, Shortcut};
+use super::{Block, Convolution, Convolver, Groups, Shortcut};
 
 /// Units of a workgroup.
 const UNITS: u32 = 256;
@@ -83,13 +83,13 @@ pub fn forward(
     x: CubeTensor,
     params: Vec<CubeTensor>,
     block: &Block,
-    groups: usize,
+    groups: Groups,
     convolver: Convolver,
     keep: bool,
 ) -> (CubeTensor, Vec<CubeTensor>, Option<Kept>) {
     let mut seen = Vec::new();
     let (y, kept) = pass(x, params, 3, block, convolver, keep, |z, map, params| {
-        let (norm, statistics) = Norm::of(z, Map { groups, ..map }, &params[1], &params[2]);
+        let (norm, statistics) = Norm::of(z, Map { groups: groups.all(), ..map }, groups, &params[1], &params[2]);
         seen.extend(statistics);
         norm
     });

@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 
 use super::UNITS;
 use crate::kernel::backend::cube::{buffer, lanes, shaped};
-use crate::kernel::net::EPSILON;
+use crate::kernel::net::{EPSILON, Groups};
 
 /// Rows of a norm's table.
 mod row {
@@ -134,7 +134,7 @@ fn moments_kernel<M: Size>(z: &[Vector<f32, M>], parts: &mut [Vector<f32, M>], s
     parts[place + sizes.channels as usize] = max(squares - sum * sum / count, Vector::new(0.0f32));
 }
 
-/// The table of a norm from its parts (Chan's sums of parts), and what it saw: means over the groups.
+/// The table of a norm from its parts (Chan's sums of parts), and what it saw in each forward: means over the forward's groups, `[forwards, pitch]`.
 #[cube(launch_unchecked)]
 fn table_kernel(
     parts: &[f32],
@@ -144,6 +144,8 @@ fn table_kernel(
     seen_mean: &mut [f32],
     seen_variance: &mut [f32],
     sizes: Sizes,
+    splits: u32,
+    pitch: u32,
     epsilon: f32,
 ) {
     let channel = ABSOLUTE_POS as u32;
@@ -178,9 +180,14 @@ fn table_kernel(
         means += mean;
         // A single value has no unbiased variance; the biased one (0) is kept.
         variances += squares / max(count - 1.0f32, 1.0f32);
+        if (group + 1) % splits == 0 {
+            let at = (group / splits * pitch + channel) as usize;
+            seen_mean[at] = means / f32::cast_from(splits);
+            seen_variance[at] = variances / f32::cast_from(splits);
+            means = 0.0f32;
+            variances = 0.0f32;
+        }
     }
-    seen_mean[channel as usize] = means / f32::cast_from(sizes.groups);
-    seen_variance[channel as usize] = variances / f32::cast_from(sizes.groups);
 }
 
 /// The table of a norm that normalises by statistics that were kept, the same for all images.
@@ -388,6 +395,14 @@ pub enum Joined<'a> {
     Normed(&'a CubeTensor, &'a Norm),
 }
 
+/// `count` values of a flat tensor from `from` on, where they lie.
+fn part(tensor: &CubeTensor, from: usize, count: usize) -> CubeTensor {
+    let (size, all) = (tensor.dtype.size() as u64, tensor.meta.num_elements());
+    let (before, behind) = (from as u64 * size, (all - from - count) as u64 * size);
+    let handle = tensor.handle.clone().offset_start(before).offset_end(behind);
+    CubeTensor::new_contiguous(tensor.client.clone(), tensor.device.clone(), [count].into(), handle, tensor.dtype)
+}
+
 fn parts_of(map: &Map, like: &CubeTensor) -> (CubeTensor, usize) {
     let [_, parts] = map.parts();
     let units = map.groups * parts * (map.channels / lanes(map.channels));
@@ -403,12 +418,21 @@ fn single(map: &Map) -> SizesLaunch {
 }
 
 impl Norm {
-    /// Normalises by the statistics of the map `z`; mean and unbiased variance over the groups come with it.
-    pub fn of(z: &CubeTensor, map: Map, gamma: &CubeTensor, beta: &CubeTensor) -> (Self, [CubeTensor; 2]) {
+    /// Normalises by the statistics of the map `z`; mean and unbiased variance of each forward come with it.
+    pub fn of(
+        z: &CubeTensor,
+        map: Map,
+        Groups { forwards, splits }: Groups,
+        gamma: &CubeTensor,
+        beta: &CubeTensor,
+    ) -> (Self, Vec<CubeTensor>) {
         let (client, dim) = (&z.client, CubeDim::new_1d(UNITS));
+        // What a forward saw is a tensor of its own, which starts where a device lets a buffer start.
+        let pitch =
+            (map.channels * z.dtype.size()).next_multiple_of(client.properties().memory.alignment as usize) / z.dtype.size();
         let (parts, units) = parts_of(&map, z);
         let vector = |dims: &[usize]| shaped(client, &z.device, dims, z.dtype);
-        let (table, seen) = (vector(&[row::COUNT, map.groups, map.channels]), [(); 2].map(|()| vector(&[map.channels])));
+        let (table, seen) = (vector(&[row::COUNT, map.groups, map.channels]), [(); 2].map(|()| vector(&[forwards, pitch])));
         // SAFETY: the kernels end past the parts and past the channels; parts lie on the map.
         unsafe {
             moments_kernel::launch_unchecked(
@@ -431,10 +455,13 @@ impl Norm {
                 buffer(&seen[0]),
                 buffer(&seen[1]),
                 single(&map),
+                splits as u32,
+                pitch as u32,
                 EPSILON as f32,
             );
         }
-        (Self { map, table }, seen)
+        let of = |forward: usize| seen.each_ref().map(|all| part(all, forward * pitch, map.channels));
+        (Self { map, table }, (0..forwards).flat_map(of).collect())
     }
 
     /// Normalises by statistics that were kept.

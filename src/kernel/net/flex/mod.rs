@@ -29,7 +29,7 @@ use self::grid::Conv;
 use self::norm::{Affine, Joined, Map, Moments, Normed};
 use super::profile::{Kind, timed};
 use super::tensors::Tensors;
-use super::{Block, Convolution, Shortcut, Ways};
+use super::{Block, Convolution, Groups, Shortcut, Ways};
 
 /// One convolution with its norm, as it went.
 #[derive(Debug)]
@@ -151,15 +151,16 @@ pub fn forward(
     x: FloatTensor<Flex>,
     params: Tensors<Flex>,
     block: &Block,
-    groups: usize,
+    groups: Groups,
     ways: Ways,
     keep: bool,
 ) -> (FloatTensor<Flex>, Tensors<Flex>, Option<Kept>) {
     let mut seen = Vec::new();
-    let (y, kept) = pass(x, params, 3, block, groups, ways, keep, |z, map, _| {
+    let (y, kept) = pass(x, params, 3, block, groups.all(), ways, keep, |z, map, _| {
         let moments = Moments::of(z, map, ways.simd);
-        let (mean, variance) = moments.over_groups(map);
-        seen.extend([vector(&mean), vector(&variance)]);
+        for (mean, variance) in moments.over_groups(map, groups) {
+            seen.extend([vector(&mean), vector(&variance)]);
+        }
         moments
     });
     (y, Tensors(seen), kept)

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::lanes::{Lanes, Task, read, write};
 use super::shared::Shared;
-use crate::kernel::net::EPSILON;
 use crate::kernel::net::simd::Simd;
+use crate::kernel::net::{EPSILON, Groups};
 
 /// Pixels of a task: what is read twice stays in a core's second-level cache.
 const PART: usize = 1024;
@@ -122,17 +122,21 @@ impl Moments {
         Affine { scale, shift }
     }
 
-    /// Mean over the groups of means and of unbiased variances: what moves the running statistics. A single value has no unbiased
-    /// variance: its biased one, 0, stands for it.
-    pub fn over_groups(&self, map: &Map) -> (Vec<f32>, Vec<f32>) {
+    /// Mean and unbiased variance of each forward: means over its groups. A single value has no unbiased variance; the biased one (0) is kept.
+    pub fn over_groups(&self, map: &Map, Groups { forwards, splits }: Groups) -> Vec<(Vec<f32>, Vec<f32>)> {
         let count = map.count() as f64;
         let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
         let mean = |values: &[f32], factor: f64| -> Vec<f32> {
             let sum =
                 |channel: usize| values.iter().skip(channel).step_by(map.channels).map(|value| f64::from(*value)).sum::<f64>();
-            (0..map.channels).map(|channel| (sum(channel) / map.groups as f64 * factor) as f32).collect()
+            (0..map.channels).map(|channel| (sum(channel) / splits as f64 * factor) as f32).collect()
         };
-        (mean(&self.mean, 1.0), mean(&self.variance, unbiased))
+        let each = splits * map.channels;
+        let one = |forward: usize| {
+            let own = forward * each..(forward + 1) * each;
+            (mean(&self.mean[own.clone()], 1.0), mean(&self.variance[own], unbiased))
+        };
+        (0..forwards).map(one).collect()
     }
 }
 
