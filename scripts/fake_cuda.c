@@ -2,13 +2,14 @@
  *
  * It answers what the program asks of a driver: one device of the compute capability in FAKE_CUDA_SM (90 by default), whose memory is the host's.
  * Copies copy, launches do nothing, times are constant. So a program runs its whole CUDA path, every kernel is compiled to PTX, and what it
- * computes means nothing. The signatures are those of the public driver API. */
+ * computes means nothing. The texts of the kernels are written to the folder FAKE_CUDA_PTX. The signatures are those of the public driver API. */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef int CUresult, CUdevice;
 typedef unsigned long long CUdeviceptr;
@@ -108,10 +109,24 @@ API CUresult cuEventDestroy_v2(Handle event) { (void)event; return OK; }
 API CUresult cuEventRecord(Handle event, Handle stream) { (void)event; (void)stream; return OK; }
 API CUresult cuEventQuery(Handle event) { (void)event; return OK; }
 API CUresult cuEventSynchronize(Handle event) { (void)event; return OK; }
-API CUresult cuEventElapsedTime(float *ms, Handle from, Handle to) { (void)from; (void)to; *ms = 0.01f; return OK; }
+API CUresult cuEventElapsedTime(float *ms, Handle from, Handle to) { (void)from; (void)to; *ms = 100.0f; return OK; }
 API CUresult cuEventElapsedTime_v2(float *ms, Handle from, Handle to) { return cuEventElapsedTime(ms, from, to); }
 
-API CUresult cuModuleLoadData(Handle *module, const void *image) { (void)image; *module = new_handle(); return OK; }
+API CUresult cuModuleLoadData(Handle *module, const void *image) {
+  static int count;
+  const char *folder = getenv("FAKE_CUDA_PTX"), *entry = strstr(image, ".entry ");
+  if (folder && entry) {
+    char path[4096];
+    int length = (int)strcspn(entry + 7, "( \n");
+    snprintf(path, sizeof path, "%s/%.*s.%d.%d.ptx", folder, length > 100 ? 100 : length, entry + 7, (int)getpid(), __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED));
+    FILE *file = fopen(path, "w");
+    if (!file) return 999;
+    fputs(image, file);
+    if (fclose(file)) return 999;
+  }
+  *module = new_handle();
+  return OK;
+}
 API CUresult cuModuleUnload(Handle module) { (void)module; return OK; }
 API CUresult cuModuleGetFunction(Handle *function, Handle module, const char *name) { (void)module; (void)name; *function = new_handle(); return OK; }
 API CUresult cuFuncSetAttribute(Handle function, int attribute, int value) { (void)function; (void)attribute; (void)value; return OK; }

@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::ingest::fuses;
+use super::ingest::{Uploading, fuses};
 use super::mix::split::mix_parts;
-use super::{Ingest, KernelPath, ingest, ingest_mix, mix};
+use super::{Ingest, KernelPath, ingest, mix};
 use crate::mixture::plan::MixturePlan;
 
 /// A device with the paths that our operations take there.
@@ -27,14 +27,19 @@ impl Target {
     /// # Shapes
     /// - `bytes` of `how.dims` = `[t, h, w]`; output `[plan.keep, 3, h, w]`, which one tensor must be able to hold
     pub fn images(&self, bytes: &[u8], how: &Ingest, plan: &MixturePlan) -> Tensor<4> {
+        self.images_of(&Uploading::of(bytes), how, plan)
+    }
+
+    /// The same of bytes of which several images are made.
+    pub fn images_of(&self, bytes: &Uploading, how: &Ingest, plan: &MixturePlan) -> Tensor<4> {
         let most = self.most(how);
         if how.dims[0] > most {
-            return self.in_parts(bytes, how, plan, most);
+            return self.in_parts(bytes.bytes(), how, plan, most);
         }
         if self.mix == self.ingest && fuses(how, self.mix) {
-            return ingest_mix(bytes, how, plan, &self.device, self.mix);
+            return bytes.ingest_mix(how, plan, &self.device, self.mix);
         }
-        mix(ingest(bytes, how, &self.device, self.ingest), plan, self.mix)
+        mix(bytes.ingest(how, &self.device, self.ingest), plan, self.mix)
     }
 
     /// Images of this form that one tensor can hold, at least one.

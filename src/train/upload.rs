@@ -5,6 +5,7 @@ use crate::colour::Normalization;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::kernel::Ingest;
+use crate::kernel::ingest::Uploading;
 use crate::kernel::inputs::Target;
 use crate::method::{Facts, Inputs, Mixture, Position};
 use crate::mixture::MixturePlan;
@@ -28,7 +29,9 @@ impl Upload {
         let StepPlan { epoch, step, own, planned } = &batch.payload;
         let clean = MixturePlan { stages: Vec::new(), keep: *own };
         let how = self.ingest(batch.index.len());
-        let images = |view: usize, plan| self.target.images(&batch.views[view], &how, plan);
+        // A view and the mixtures made of it share one upload.
+        let sources: Vec<Uploading> = batch.views.iter().map(|bytes| Uploading::of(bytes)).collect();
+        let images = |view: usize, plan| self.target.images_of(&sources[view], &how, plan);
         let views = (0..batch.views.len()).map(|view| images(view, planned.plan_of(view).unwrap_or(&clean))).collect();
         let mixed = planned.unmix.as_ref().map(|unmix| images(0, &unmix.plan));
         let mixture = planned.unmix.as_ref().map(|unmix| Mixture {

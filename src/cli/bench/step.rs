@@ -166,7 +166,7 @@ impl Step {
                 "images_per_s": images_per_s, "median_s": median, "min_s": min, "max_s": max, "host_s": host, "peak_mib": peak_mib(&opened),
                 "phases": phases, "device": opened.info.name, "description": opened.info.description, "compiler": opened.info.compiler,
                 "arch": self.arch, "width": self.width, "batch": self.batch, "size": self.size, "queue": self.queue, "splits": self.splits, "shards": self.shards(),
-                "precision": precision, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"), "work": if self.work == Work::Unmix { "unmix" } else { "moco" },
+                "precision": precision, "convolution": self.convolution, "steps": self.steps, "version": env!("CARGO_PKG_VERSION"), "work": if self.work == Work::Unmix { "unmix" } else { "moco" },
                 "profile": split.iter().map(|(name, time)| ((*name).to_owned(), (*time).into())).collect::<Map<_, _>>(),
                 "kernels": opened.info.kernels,
                 "launches": launches.as_ref().map(|launches| launches.iter().map(|one| one.count).sum::<usize>()),

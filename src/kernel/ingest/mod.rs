@@ -10,6 +10,7 @@ pub mod tensor;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(super) mod wgsl;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use burn::backend::Dispatch;
@@ -80,27 +81,77 @@ impl Ingest {
 /// # Panics
 /// Another number of bytes, or a path that the device does not have.
 pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device, path: KernelPath) -> Tensor<4> {
-    assert_eq!(bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
-    if bytes.is_empty() {
-        return Tensor::zeros(how.shape(), (device, how.dtype));
+    Uploading::of(bytes).ingest(how, device, path)
+}
+
+/// Bytes on their way to a device: they are uploaded once, however often images are made of them.
+#[derive(Debug)]
+pub struct Uploading<'a> {
+    bytes: &'a [u8],
+    words: OnceCell<Tensor<1, Int>>,
+}
+
+impl<'a> Uploading<'a> {
+    /// Of these bytes, for one device.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, words: OnceCell::new() }
     }
-    match path {
-        KernelPath::Reference => {
-            ran(Op::Ingest, path);
-            Tensor::from_data(TensorData::new(reference::ingest(bytes, how), how.shape()), (device, how.dtype))
+
+    /// The bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The bytes on the device, in [`words`].
+    fn words(&self, device: &Device) -> Tensor<1, Int> {
+        self.words.get_or_init(|| words(self.bytes, device)).clone()
+    }
+
+    /// See [`ingest()`].
+    pub fn ingest(&self, how: &Ingest, device: &Device, path: KernelPath) -> Tensor<4> {
+        let bytes = self.bytes;
+        assert_eq!(bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
+        if bytes.is_empty() {
+            return Tensor::zeros(how.shape(), (device, how.dtype));
         }
-        KernelPath::Tensor => {
-            ran(Op::Ingest, path);
-            tensor::ingest(bytes, how, device)
+        match path {
+            KernelPath::Reference => {
+                ran(Op::Ingest, path);
+                Tensor::from_data(TensorData::new(reference::ingest(bytes, how), how.shape()), (device, how.dtype))
+            }
+            KernelPath::Tensor => {
+                ran(Op::Ingest, path);
+                tensor::ingest(bytes, how, device)
+            }
+            // The CPU backend's tensors are host memory: no copy of the bytes is needed to get there.
+            #[cfg(feature = "flex")]
+            KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest(bytes, how)),
+            #[cfg(not(feature = "flex"))]
+            KernelPath::Flex => panic!("this build has no CPU backend"),
+            KernelPath::Wgsl | KernelPath::Cube => {
+                Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_words(self.words(device).into_dispatch(), *how, path))
+            }
         }
-        // The CPU backend's tensors are host memory: no copy of the bytes is needed to get there.
-        #[cfg(feature = "flex")]
-        KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest(bytes, how)),
-        #[cfg(not(feature = "flex"))]
-        KernelPath::Flex => panic!("this build has no CPU backend"),
-        KernelPath::Wgsl | KernelPath::Cube => {
-            Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_words(words(bytes, device).into_dispatch(), *how, path))
-        }
+    }
+
+    /// See [`ingest_mix`].
+    pub fn ingest_mix(&self, how: &Ingest, plan: &MixturePlan, device: &Device, path: KernelPath) -> Tensor<4> {
+        let [t, h, w] = how.dims;
+        plan.validate(t, h, w).unwrap_or_else(|error| panic!("{error}"));
+        let Some((first, rest)) = plan.stages.split_first().filter(|_| fuses(how, path) && plan.keep * h * w > 0) else {
+            return mix(self.ingest(how, device, path), plan, path);
+        };
+        assert_eq!(self.bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
+        let job = StageJob { stage: Arc::new(first.clone()), keep: if rest.is_empty() { plan.keep } else { t } };
+        let mixed = match path {
+            #[cfg(feature = "flex")]
+            KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest_mix(self.bytes, how, &job)),
+            _ => {
+                let words = self.words(device).into_dispatch();
+                Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_mix_words(words, *how, job, path))
+            }
+        };
+        if rest.is_empty() { mixed } else { mix(mixed, &MixturePlan { stages: rest.to_vec(), keep: plan.keep }, path) }
     }
 }
 
@@ -118,22 +169,7 @@ pub fn fuses(how: &Ingest, path: KernelPath) -> bool {
 /// # Panics
 /// As [`ingest`] and [`mix`](super::mix()).
 pub fn ingest_mix(bytes: &[u8], how: &Ingest, plan: &MixturePlan, device: &Device, path: KernelPath) -> Tensor<4> {
-    let [t, h, w] = how.dims;
-    plan.validate(t, h, w).unwrap_or_else(|error| panic!("{error}"));
-    let Some((first, rest)) = plan.stages.split_first().filter(|_| fuses(how, path) && plan.keep * h * w > 0) else {
-        return mix(ingest(bytes, how, device, path), plan, path);
-    };
-    assert_eq!(bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
-    let job = StageJob { stage: Arc::new(first.clone()), keep: if rest.is_empty() { plan.keep } else { t } };
-    let mixed = match path {
-        #[cfg(feature = "flex")]
-        KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest_mix(bytes, how, &job)),
-        _ => {
-            let words = words(bytes, device).into_dispatch();
-            Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_mix_words(words, *how, job, path))
-        }
-    };
-    if rest.is_empty() { mixed } else { mix(mixed, &MixturePlan { stages: rest.to_vec(), keep: plan.keep }, path) }
+    Uploading::of(bytes).ingest_mix(how, plan, device, path)
 }
 
 /// Data of the CPU's kernels as a tensor of the CPU backend, and of no other: elsewhere this would be an upload in disguise.
@@ -144,11 +180,27 @@ fn on_cpu(device: &Device, dtype: DType, data: TensorData) -> Tensor<4> {
     Tensor::from_data(data, (device, dtype))
 }
 
-/// The bytes on the device, four in a 32-bit word (WGSL has no 8-bit type), the first in the lowest bits.
+/// Bytes on the device, four in a 32-bit word (WGSL has no 8-bit type), the first in the lowest bits.
 fn words(bytes: &[u8], device: &Device) -> Tensor<1, Int> {
     let count = bytes.len().div_ceil(4);
     let mut packed = Vec::with_capacity(4 * count);
     packed.extend_from_slice(bytes);
     packed.resize(4 * count, 0);
     Tensor::from_data(TensorData::from_bytes(Bytes::from_bytes_vec(packed), [count], DType::I32), (device, DType::I32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_go_to_the_device_once() {
+        let device = crate::device::test_device();
+        let bytes = [1u8, 2, 3, 4, 5];
+        let uploading = Uploading::of(&bytes);
+        assert!(uploading.words.get().is_none(), "nothing is uploaded before it is needed");
+        let first = uploading.words(&device);
+        assert_eq!(first.clone().into_data().try_to_vec::<i32>().unwrap(), [0x0403_0201, 5]);
+        assert_eq!(uploading.words(&device).into_data(), uploading.words.get().unwrap().clone().into_data());
+    }
 }

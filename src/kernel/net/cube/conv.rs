@@ -21,6 +21,8 @@ use crate::kernel::net::Convolver;
 
 /// Pixels of a unit's tile.
 const PIXELS: usize = 4;
+/// The line of a pixel that does not exist. From there no tap leads to a map, whatever the stride (below 8) and the sides (below 2^25).
+const NOWHERE: u32 = 1 << 28;
 /// Parts of a weight gradient are added until about so many units work at it.
 const WEIGHT_UNITS: usize = 1 << 14;
 
@@ -104,7 +106,6 @@ fn gather_kernel<N: Size, M: Size>(
     let mut images = Array::<u32>::new(PIXELS);
     let mut ys = Array::<u32>::new(PIXELS);
     let mut xs = Array::<u32>::new(PIXELS);
-    let mut real = Array::<bool>::new(PIXELS);
     let mut bases = Array::<u32>::new(PIXELS);
     let mut connected = Array::<bool>::new(PIXELS);
     let mut sums = Array::<Vector<f32, M>>::new(comptime!(PIXELS * blocks));
@@ -119,9 +120,8 @@ fn gather_kernel<N: Size, M: Size>(
         let y = line * step + class / step;
         let x = (pixel - line * w) * step + class % step;
         images[p] = image;
-        ys[p] = y;
+        ys[p] = select(slot < slots && y < sizes.to_h && x < sizes.to_w, y, NOWHERE);
         xs[p] = x;
-        real[p] = slot < slots && y < sizes.to_h && x < sizes.to_w;
         #[unroll]
         for b in 0..blocks {
             sums[p * blocks + b] = Vector::new(0.0f32);
@@ -143,7 +143,7 @@ fn gather_kernel<N: Size, M: Size>(
                     x = tx / sizes.stride;
                     met = y * sizes.stride == ty && x * sizes.stride == tx;
                 }
-                let inside = real[p] && met && y < sizes.from_h && x < sizes.from_w;
+                let inside = met && y < sizes.from_h && x < sizes.from_w;
                 let base = ((images[p] * sizes.from_h + y) * sizes.from_w + x) * sizes.from_c;
                 bases[p] = select(inside, base, 0);
                 connected[p] = inside;
@@ -177,7 +177,7 @@ fn gather_kernel<N: Size, M: Size>(
 
     #[unroll]
     for p in 0..PIXELS {
-        if real[p] {
+        if ys[p] < NOWHERE {
             let at = (((images[p] * sizes.to_h + ys[p]) * sizes.to_w + xs[p]) * sizes.to_c + column) as usize;
             #[unroll]
             for b in 0..blocks {
@@ -449,6 +449,7 @@ fn gather(conv: &Conv, from: &CubeTensor, packed: &CubeTensor, out: &CubeTensor,
     let blocks = blocks(to_c / m);
     let step = if back { conv.stride } else { 1 };
     let [h, w] = if back { conv.size } else { conv.out_size() };
+    assert!(conv.stride < 8 && h.max(w) < 1 << 25, "a convolution of stride {} on {h} x {w} pixels", conv.stride);
     let slots = conv.n * h.div_ceil(step) * w.div_ceil(step) * step * step;
     let units = slots.div_ceil(PIXELS) * (to_c / m / blocks);
     let dim = CubeDim::new_1d(UNITS);

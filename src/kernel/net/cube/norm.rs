@@ -275,7 +275,7 @@ fn through_relu<M: Size>(slopes: Vector<f32, M>, y: Vector<f32, M>) -> Vector<f3
 /// Sums over each part, of the gradient behind the ReLU and of that times the normalised values: `[groups, parts, 2, channels]`. `y` is what came
 /// out of the ReLU.
 #[cube(launch_unchecked)]
-fn reduce_kernel<M: Size>(
+fn slopes_kernel<M: Size>(
     slopes: &[Vector<f32, M>],
     z: &[Vector<f32, M>],
     y: &[Vector<f32, M>],
@@ -525,7 +525,7 @@ impl Norm {
         let beside = through.then(|| vector(z.meta.shape().as_slice()));
         // SAFETY: the kernels end past the parts, past the channels and past the map; parts lie on the map.
         unsafe {
-            reduce_kernel::launch_unchecked(
+            slopes_kernel::launch_unchecked(
                 client,
                 calculate_cube_count_elemwise(client, units, dim),
                 dim,
