@@ -43,7 +43,7 @@ fn positive(loss: LossName) -> &'static str {
 /// A pre-training method: what a step computes, in three movements. It updates nothing by itself: whoever drives it (`train::step`) takes the
 /// gradients back through the nets, lets the optimizer move [`Method::trained`], and then calls [`Method::follow`].
 ///
-/// 1. *Encode*: nets only. [`Method::target`] gives constant rows, [`Method::encode`] the trained ones, shard by shard; both read no memory and
+/// 1. *Encode*: nets only. [`Method::encode_targets`] gives constant rows, [`Method::encode`] the trained ones, shard by shard; both read no memory and
 ///    change nothing.
 /// 2. *Contrast*: the loss only, a function of rows and memories.
 /// 3. *Follow*: running statistics, moving averages, memories, each from what the step saw.
