@@ -28,6 +28,11 @@ fn pooled_maps_are_the_largest_values() {
 }
 
 #[test]
+fn every_path_treats_rows_as_the_loops_do() {
+    common::suite("rows");
+}
+
+#[test]
 fn every_path_moves_parameters_as_the_loops_do() {
     common::suite("updates");
 }

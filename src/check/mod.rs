@@ -11,6 +11,7 @@ mod gradients;
 mod kernels;
 mod net;
 mod production;
+mod rows;
 mod scores;
 mod suites;
 mod tally;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Body, Suite, Tally, common, first_losses, golden, gradients, kernels, net, production, scores, update, upload};
+use super::{Body, Suite, Tally, common, first_losses, golden, gradients, kernels, net, production, rows, scores, update, upload};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
 use crate::kernel::{KernelsConfig, Op};
@@ -194,6 +194,12 @@ pub const SUITES: &[Suite] = &[
         "pooling",
         "the largest values of windows and their gradients on every path with plain loops, exactly",
         net::pooled_maps_are_the_largest_values,
+    ),
+    on_device(
+        Group::Net,
+        "rows",
+        "unit rows, softmax losses and their gradients on every path with f64 loops",
+        rows::every_path_treats_rows_as_the_loops_do,
     ),
     on_device(
         Group::Net,

@@ -1,6 +1,6 @@
 //! Our own device operations: [`mix()`] executes mixture plans, [`ingest()`] turns bytes into normalised images, and [`ingest::ingest_mix`]
-//! does both in one pass over memory. [`bank`] compares features with drawn rows of a memory bank, [`net`] computes the blocks of the nets, and [`update`]
-//! moves their parameters.
+//! does both in one pass over memory. [`bank`] compares features with drawn rows of a memory bank, [`net`] computes the blocks of the nets, [`rows`] are what losses do
+//! with embeddings, and [`update`] moves the nets' parameters.
 //!
 //! An operation is a folder and a row of the table in [`registry`]. It has a slow, obvious reference, a portable tensor form, and direct
 //! implementations for the CPU (`flex`), for WGSL and for CubeCL; its `ops.rs` is a Backend extension of its own. What the kernels of one
@@ -16,6 +16,7 @@ pub mod mix;
 pub mod net;
 pub mod path;
 pub mod registry;
+pub mod rows;
 pub mod update;
 
 pub use choice::{Choice, Kernels, KernelsConfig};

@@ -67,6 +67,8 @@ operations! {
         Cube: "CubeCL kernels, channels-last, with norm, shortcut and ReLU in one pass",
         Tensor: PORTABLE,
     }
+    /// Rows of unit length, and the softmax loss of the first column.
+    Rows "rows" chosen false { Cube: "CubeCL kernels with a backward pass of their own", Tensor: PORTABLE, }
     /// Moves parameters: SGD, the moving average of a key encoder, the norm of the gradient.
     Update "update" chosen true {
         Flex: "one pass over the CPU backend's memory by all threads, the fastest path of this device",

@@ -1,11 +1,11 @@
 //! The two losses of instance discrimination on scores: softmax (InfoNCE) and NCE.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::log_softmax;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::nce;
+use crate::kernel::rows;
 
 /// `method.loss`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,7 +69,6 @@ impl Criterion {
 
 /// `-log softmax(logits)[0]` of each row, `[n]`.
 pub fn softmax(logits: Tensor<2>) -> Tensor<1> {
-    let [n, _] = logits.dims();
-    // By slice and not by gather: the backward of a gather adds in no fixed order on a GPU.
-    log_softmax(logits, 1).slice([0..n, 0..1]).neg().reshape([n])
+    let path = rows::fastest(&logits.device());
+    rows::softmax_loss(logits, path)
 }
