@@ -65,7 +65,7 @@ fn a_plan_needs_no_data_and_says_what_does_not_fit() {
 fn a_step_launches_no_more_than_it_did() {
     let dir = tempfile::tempdir().unwrap();
     for opened in common::devices().iter().filter(|opened| !opened.info.on_host()) {
-        for (work, most) in [("moco", 445), ("unmix", 1440)] {
+        for (work, most) in [("moco", 400), ("unmix", 590)] {
             let args =
                 ["bench", "step", "--json", "--arch", "resnet18-cifar", "--width", "0.125", "--stem-channels", "8", "--batch", "8"];
             let sizes = ["--size", "16", "--queue", "64", "--splits", "1", "--steps", "1", "--warmup", "1", "--work", work];

@@ -21,6 +21,8 @@ use crate::kernel::net::Convolver;
 
 /// Pixels of a unit's tile.
 const PIXELS: usize = 4;
+/// Units of a workgroup of [`gather_kernel`]. With 256 ptxas leaves each of them 128 registers or fewer, and spills some (`scripts/check_ptx.sh`).
+const GATHERING: u32 = 128;
 /// The line of a pixel that does not exist. From there no tap leads to a map, whatever the stride (below 8) and the sides (below 2^25).
 const NOWHERE: u32 = 1 << 28;
 /// Parts of a weight gradient are added until about so many units work at it.
@@ -452,7 +454,7 @@ fn gather(conv: &Conv, from: &CubeTensor, packed: &CubeTensor, out: &CubeTensor,
     assert!(conv.stride < 8 && h.max(w) < 1 << 25, "a convolution of stride {} on {h} x {w} pixels", conv.stride);
     let slots = conv.n * h.div_ceil(step) * w.div_ceil(step) * step * step;
     let units = slots.div_ceil(PIXELS) * (to_c / m / blocks);
-    let dim = CubeDim::new_1d(UNITS);
+    let dim = CubeDim::new_1d(GATHERING);
     // SAFETY: the kernel ends where its strip is past the pixels; it reads a pixel of `from` where it lies on the map alone, else the first.
     unsafe {
         gather_kernel::launch_unchecked(
