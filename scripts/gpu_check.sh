@@ -13,7 +13,7 @@
 #   DATA                     CIFAR-10: the binary version, or a folder with train/<class>/ and test/<class>/; `train` fails without it
 #   PYTHON=python3           with torch for BASELINE
 #   OUT=gpu-check            gpu_check.jsonl and the logs go here
-#   TIME=720                 seconds for everything; of them at most CORRECT_S=180, BENCH_S=300, HOST_S=60, TRAIN_S=600
+#   TIME=720                 seconds for everything; of them at most CORRECT_S=180, BENCH_S=300, HOST_S=120, TRAIN_S=600
 #   SHAPES                   "ARCH BATCH SIZE QUEUE;..." of `bench`, by default "resnet18-cifar 512 32 4096;resnet50 128 224 16384"
 #   STEPS=20 WARMUP=5        of each measurement of a step
 #   CONFIG=configs/cifar10-moco-im-asym.json  EPOCHS=(as many as fit)  SET="KEY=VALUE ..."   of `train`
@@ -218,7 +218,7 @@ part_bench() {
 part_host() {
   local kind
   for kind in moco unmix; do
-    timed 30 "$unmix" bench step --device "$device" --arch resnet18-cifar --work "$kind" --batch 8 --size 32 --queue 64 --splits 8 \
+    timed 60 "$unmix" bench step --device "$device" --arch resnet18-cifar --work "$kind" --batch 8 --size 32 --queue 64 --splits 8 \
       --steps "$steps" --warmup "$warmup" --json || true
     if [ "$status" = ok ] && [ "$device" != cpu ] && ! grep -q '"launches":[1-9]' "$work/line"; then status=failed; fi
     record host what="a step of 8 images: median_s bounds the host's time per step from above; launches"
@@ -319,7 +319,7 @@ for part in "${parts[@]}"; do
   case $part in
     correct) check correct "${CORRECT_S:-180}" ;;
     bench) check bench "${BENCH_S:-300}" ;;
-    host) check host "${HOST_S:-60}" ;;
+    host) check host "${HOST_S:-120}" ;;
     train) check train "$TRAIN_S_ALL" ;;
     *) check "$part" 120 ;;
   esac
