@@ -3,7 +3,7 @@
 # the run with the shape and the call.
 #
 #   scripts/sanitize_kernels.sh
-#   KERNELS=src/kernel/net             the kernels: a folder with simd.rs and flex/
+#   KERNELS=src/kernel/net             the kernels: a folder with simd.rs, sizes.rs and flex/
 #   TOOLCHAIN=nightly                  a toolchain with -Zsanitizer
 #   SANITIZE_TARGET_DIR=(temporary)    where the build may stay for the next time
 #
@@ -21,7 +21,7 @@ if [ $# -ne 0 ]; then
 fi
 toolchain=${TOOLCHAIN:-nightly} root=$PWD
 kernels=$(realpath "${KERNELS:-src/kernel/net}")
-for file in simd flex/{conv,grid,lanes,norm,shared,tiles,winograd}; do
+for file in simd sizes flex/{conv,grid,lanes,norm,shared,tiles,winograd}; do
   [ -f "$kernels/$file.rs" ] || { echo "error: there is no $kernels/$file.rs" >&2; exit 2; }
 done
 work=$(mktemp -d)
@@ -81,12 +81,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
-use kernel::net::flex::grid::Conv;
 use kernel::net::flex::lanes::{Lanes, Task};
-use kernel::net::flex::norm::{self, Joined, Map, Moments, Normed};
+use kernel::net::flex::norm::{self, Joined, Moments, Normed};
 use kernel::net::flex::winograd::{Variant, choose};
 use kernel::net::flex::conv;
 use kernel::net::simd::Simd;
+use kernel::net::sizes::{Conv, Map};
 use kernel::net::{EPSILON, Ways, Winograd};
 
 mod kernel {
@@ -115,6 +115,8 @@ mod kernel {
 
         #[path = "@KERNELS@/simd.rs"]
         pub mod simd;
+        #[path = "@KERNELS@/sizes.rs"]
+        pub mod sizes;
 
         pub mod flex {
             #[path = "@KERNELS@/flex/conv.rs"]
@@ -573,9 +575,11 @@ fn norms(map: &Map, simds: &[Simd], random: &mut Random, log: &Log) {
                         rows.push([(scale, scale.abs()), (by, by_size), (plus, plus_size), (product * inverse, products * inverse), (sum, size)]);
                     }
                     let near = |(value, size): (f64, f64)| (value, 1e-5 * size + 1e-30);
-                    log.near("scale", &back.scale, |at| near(rows[at][0]));
-                    log.near("by", &back.by, |at| near(rows[at][1]));
-                    log.near("plus", &back.plus, |at| near(rows[at][2]));
+                    log.near("scale", &back.gradient.scale, |at| near(rows[at][0]));
+                    log.near("by", &back.input.scale, |at| near(rows[at][1]));
+                    let shifts = back.gradient.shift.iter().zip(&back.input.shift);
+                    let plus: Vec<f32> = shifts.map(|(gradient, input)| gradient + input).collect();
+                    log.near("plus", &plus, |at| near(rows[at][2]));
                     let all = |channel: usize, of: usize| {
                         let groups = (0..map.groups).map(|group| rows[group * c + channel][of]);
                         near(groups.fold((0.0, 0.0), |(a, b), (value, size)| (a + value, b + size)))
@@ -583,18 +587,18 @@ fn norms(map: &Map, simds: &[Simd], random: &mut Random, log: &Log) {
                     log.near("gamma", &back.gamma, |channel| all(channel, 3));
                     log.near("beta", &back.beta, |channel| all(channel, 4));
 
-                    let back = norm::Back {
-                        scale: exactly(back.scale.as_slice().into()),
-                        by: exactly(back.by.as_slice().into()),
-                        plus: exactly(back.plus.as_slice().into()),
-                        ..back.clone()
+                    let of = |affine: &norm::Affine| norm::Affine {
+                        scale: exactly(affine.scale.clone()),
+                        shift: exactly(affine.shift.clone()),
                     };
+                    let back = norm::Back { gradient: of(&back.gradient), input: of(&back.input), ..back.clone() };
                     let want = |at: usize| {
                         let place = place(at);
                         let terms = [
-                            f64::from(g[at]) * f64::from(back.scale[place]),
-                            f64::from(z[which][at]) * f64::from(back.by[place]),
-                            f64::from(back.plus[place]),
+                            f64::from(g[at]) * f64::from(back.gradient.scale[place]),
+                            f64::from(back.gradient.shift[place]),
+                            f64::from(z[which][at]) * f64::from(back.input.scale[place]),
+                            f64::from(back.input.shift[place]),
                         ];
                         (terms.iter().sum(), 1e-6 * terms.iter().map(|term| term.abs()).sum::<f64>() + 1e-30)
                     };

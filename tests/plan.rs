@@ -72,9 +72,19 @@ fn a_step_launches_no_more_than_it_did() {
             let output = succeed(unmix(dir.path(), &args).args(sizes).args(["--device", &opened.info.name]));
             let result: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(result["kernels"]["net"]["path"], "cube");
+            // The convolutions that are meant are those that ran: here there are no matrix units, so ours.
+            let kernels = result["launches_by_kernel"].to_string();
+            assert!(kernels.contains("GatherKernel") && !kernels.contains("DirectConv2dKernel"), "{kernels}");
             let launches = result["launches"].as_u64().unwrap();
             assert!(launches > 100, "{launches} launches cannot be all");
             assert!(launches <= most, "{work}: {launches} launches\n{:#}", result["launches_by_kernel"]);
         }
+        let burn =
+            ["bench", "step", "--json", "--width", "0.125", "--stem-channels", "8", "--batch", "2", "--size", "8", "--queue", "64"];
+        let rest = ["--splits", "1", "--steps", "1", "--warmup", "0", "--convolution", "burn", "--device", &opened.info.name];
+        let output = succeed(unmix(dir.path(), &burn).args(rest));
+        let (said, kernels) = (text(&output), String::from_utf8_lossy(&output.stdout).into_owned());
+        assert!(kernels.contains("DirectConv2dKernel") && !kernels.contains("GatherKernel"), "{kernels}");
+        assert_eq!(said.matches("warning: Burn's implicit GEMM").count(), 1, "{said}");
     }
 }

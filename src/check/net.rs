@@ -83,6 +83,7 @@ fn small() -> Vec<Case> {
         case(2, [4, 5], 64, &[(16, 1, 1), (16, 3, 1), (64, 1, 1)], IDENTITY, 1),
         case(1, [13, 10], 2, &[(9, 5, 3)], NOTHING, 1),
         case(2, [3, 3], 130, &[(3, 1, 1)], NOTHING, 1),
+        case(8, [3, 5], 6, &[(9, 3, 1), (6, 3, 1)], IDENTITY, 4),
     ]
 }
 
@@ -304,8 +305,9 @@ pub fn blocks_are_what_their_definition_says(opened: &Opened, tally: &mut Tally)
             tally.case(&format!("{}, {}", case.name(), named(ways)), || {
                 let (x, units) = tensors(&case, &inputs, &opened.device);
                 let allowed = allowed(&case, ways);
-                // As groups of one forward, and as forwards of one group each.
-                for groups in [Groups::of(case.groups), Groups { forwards: case.groups, splits: 1 }] {
+                // As groups of one forward, as forwards of one group each, and between.
+                let forwards = (1..=case.groups).filter(|forwards| case.groups.is_multiple_of(*forwards));
+                for groups in forwards.map(|forwards| Groups { forwards, splits: case.groups / forwards }) {
                     let only = units.iter().map(|(unit, _)| unit.clone()).collect();
                     let (y, statistics) =
                         common::asserting_path(Op::Net, ways.path, || net::block(x.clone(), only, &case.block, groups, ways));

@@ -63,9 +63,14 @@ pub fn trial(config: &RunConfig, train: &Arc<dyn Source>, device: &Opened, steps
     let data_wait = waited[seconds.len() - later.len()..].iter().sum::<f64>() / all;
     let mut sorted = later.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let peak_mib = match device.info.on_host() {
-        true => peak_rss_mib(),
-        false => device.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64 / f64::from(1 << 20)),
-    };
-    Ok(Trial { first_s, step_s: sorted[sorted.len() / 2], data_wait, peak_mib })
+    Ok(Trial { first_s, step_s: sorted[sorted.len() / 2], data_wait, peak_mib: peak_mib(device) })
+}
+
+/// Memory of the device where it tells, otherwise of the process, in MiB.
+pub fn peak_mib(device: &Opened) -> Option<f64> {
+    if device.info.on_host() {
+        peak_rss_mib()
+    } else {
+        device.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64 / f64::from(1 << 20))
+    }
 }

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::kernel::KernelPath;
 use crate::kernel::net::flex::buffer::Buffer;
 use crate::kernel::net::flex::conv::{forward, input_gradient, weight_gradient};
-use crate::kernel::net::flex::grid::Conv;
 use crate::kernel::net::flex::lanes::{Lanes, Task};
 use crate::kernel::net::flex::tiles;
+use crate::kernel::net::sizes::Conv;
 use crate::kernel::net::{Ways, Winograd, simd::Simd};
 use crate::rng::{Purpose, Stream};
 

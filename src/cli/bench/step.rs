@@ -20,7 +20,7 @@ use crate::model::{Frozen, ModelConfig, ModelName};
 use crate::optim::{OptimConfig, Optimizer};
 use crate::rng::{Purpose, Stream};
 use crate::train::step::{PHASES, compute};
-use crate::train::summary::peak_rss_mib;
+use crate::train::trial::peak_mib;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -366,13 +366,4 @@ fn split(phases: &Map<String, Value>, kinds: Vec<Vec<f64>>, opened: &Opened) -> 
 
 fn synced(opened: &Opened) -> Result<()> {
     opened.device.sync().map_err(|e| Error::run(format!("the device failed: {e:?}")))
-}
-
-/// Memory of the device where it tells, otherwise of the process.
-fn peak_mib(opened: &Opened) -> Option<f64> {
-    if opened.info.on_host() {
-        peak_rss_mib()
-    } else {
-        opened.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64 / f64::from(1 << 20))
-    }
 }

@@ -71,11 +71,15 @@ pub fn upload(client: &Client, words: &[u32]) -> Handle {
     client.create_from_slice(bytemuck::cast_slice(words))
 }
 
-/// A whole tensor as a kernel's argument.
+/// A whole tensor as the argument of a kernel of f32 values.
+///
+/// # Panics
+/// Another type, or gaps between the values: the kernel would read something else.
 ///
 /// # Safety
 /// Those who launch keep the kernel inside of it.
 pub unsafe fn buffer(tensor: &CubeTensor) -> BufferArg {
+    assert!(tensor.dtype == DType::F32 && tensor.is_contiguous(), "a kernel of f32 got {:?} {:?}", tensor.dtype, tensor.meta);
     // SAFETY: the caller's.
     unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements()) }
 }

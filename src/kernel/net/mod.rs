@@ -16,6 +16,7 @@ pub mod flex;
 pub mod ops;
 pub mod profile;
 pub mod simd;
+pub mod sizes;
 pub mod tensor;
 pub mod tensors;
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::ops::{NetEvaluation, NetOps};
 use self::simd::Simd;
+pub use self::sizes::Groups;
 use self::tensors::Tensors;
 use super::KernelPath;
 
@@ -83,28 +85,6 @@ impl Window {
     /// Windows along an axis of `side` pixels.
     pub fn outputs(&self, side: usize) -> usize {
         (side + 2 * self.padding - self.side) / self.stride + 1
-    }
-}
-
-/// The parts of a batch that are normalised apart: `forwards` batches that go through a net together, each in `splits` SplitBN groups. Of
-/// `all = forwards splits` groups image i belongs to group `i mod all`, and group g to forward `g / splits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Groups {
-    /// Batches that go through together.
-    pub forwards: usize,
-    /// SplitBN groups of each.
-    pub splits: usize,
-}
-
-impl Groups {
-    /// Of one forward.
-    pub fn of(splits: usize) -> Self {
-        Self { forwards: 1, splits }
-    }
-
-    /// Groups of all forwards.
-    pub fn all(self) -> usize {
-        self.forwards * self.splits
     }
 }
 

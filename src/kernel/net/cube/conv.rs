@@ -4,6 +4,8 @@
 //! A unit makes a tile of some pixels and some channels in registers, so that each value it loads is used several times. Forward pass and input
 //! gradient are one kernel, which gathers: for every pixel and every tap it finds the pixel on the other side, if there is one.
 
+use std::sync::Once;
+
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
@@ -15,13 +17,14 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use super::{Conv, UNITS, last_axis};
+use super::{UNITS, last_axis};
 use crate::kernel::backend::cube::{Launch, Many, at_a_time, buffer, buffers, is_here, lanes, shaped};
 use crate::kernel::net::Convolver;
+use crate::kernel::net::sizes::Conv;
 
 /// Pixels of a unit's tile.
 const PIXELS: usize = 4;
-/// Units of a workgroup of [`gather_kernel`]. With 256 ptxas leaves each of them 128 registers or fewer, and spills some (`scripts/check_ptx.sh`).
+/// Units of a workgroup of [`gather_kernel`]. With 256 ptxas leaves each of them 128 registers or fewer, and spills more of them (`scripts/check_ptx.sh`).
 const GATHERING: u32 = 128;
 /// The line of a pixel that does not exist. From there no tap leads to a map, whatever the stride (below 8) and the sides (below 2^25).
 const NOWHERE: u32 = 1 << 28;
@@ -364,11 +367,21 @@ impl Whose {
     }
 }
 
-/// A convolution by Burn: tuned where tuning is built in; otherwise by implicit GEMM, by name, because the default is the direct one, which
-/// takes the shapes that the former refuses.
+/// A convolution by Burn: tuned where tuning is built in; otherwise by implicit GEMM, by name, and where that refuses the device or the shape, by
+/// the direct one, which takes all and is slow. That is said once.
 fn by_burn<E: std::fmt::Debug>(convolve: impl Fn(ConvStrategy) -> Result<CubeTensor, E>) -> CubeTensor {
+    static SAID: Once = Once::new();
     let first = if cfg!(feature = "autotune") { ConvStrategy::default() } else { ConvStrategy::ImplicitGemm };
-    convolve(first).or_else(|_| convolve(ConvStrategy::Direct)).expect("the direct convolution takes every shape")
+    let direct = |refused: E| {
+        SAID.call_once(|| {
+            eprintln!(
+                "warning: Burn's implicit GEMM refuses a convolution here ({refused:?}); its direct kernel runs, which is slow\n  \
+                 hint: leave `kernels.convolution` at auto, or build with --features autotune"
+            );
+        });
+        convolve(ConvStrategy::Direct)
+    };
+    convolve(first).or_else(direct).expect("the direct convolution takes every shape")
 }
 
 fn options(conv: &Conv) -> ConvOptions<2> {

@@ -12,7 +12,8 @@ use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 use burn_cubecl::tensor::CubeTensor;
 
 use self::conv::Whose;
-use self::norm::{Joined, Map, Norm};
+use self::norm::{Joined, Norm};
+use super::sizes::{Conv, Map};
 use super::{Block, Convolution, Convolver, Groups, Shortcut};
 
 /// Units of a workgroup.
@@ -23,34 +24,10 @@ fn last_axis(tensor: &CubeTensor) -> usize {
     *tensor.meta.shape().as_slice().last().expect("a map has axes")
 }
 
-/// A convolution with its sizes.
-#[derive(Debug, Clone, Copy)]
-pub struct Conv {
-    n: usize,
-    /// Height and width of the input.
-    size: [usize; 2],
-    input: usize,
-    output: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-}
-
-impl Conv {
-    fn of(Convolution { stride, padding }: Convolution, from: &CubeTensor, weight: &CubeTensor) -> Self {
-        let [n, h, w, input] = from.meta.shape().dims();
-        let [output, .., kernel] = weight.meta.shape().dims::<4>();
-        Self { n, size: [h, w], input, output, kernel, stride, padding }
-    }
-
-    fn out_size(&self) -> [usize; 2] {
-        self.size.map(|side| (side + 2 * self.padding - self.kernel) / self.stride + 1)
-    }
-
-    fn out_dims(&self) -> [usize; 4] {
-        let [h, w] = self.out_size();
-        [self.n, h, w, self.output]
-    }
+fn conv(Convolution { stride, padding }: Convolution, from: &CubeTensor, weight: &CubeTensor) -> Conv {
+    let [n, h, w, input] = from.meta.shape().dims();
+    let [output, .., kernel] = weight.meta.shape().dims::<4>();
+    Conv { n, size: [h, w], input, output, kernel, stride, padding }
 }
 
 /// A convolution and its norm after their forward pass.
@@ -118,7 +95,7 @@ fn pass(
     let ready = conv::ready(&params.iter().step_by(each).collect::<Vec<_>>(), false, whose);
     let mut unit = |at: usize, of: Convolution, input: &CubeTensor| {
         let params = &params[each * at..each * (at + 1)];
-        let conv = Conv::of(of, input, &params[0]);
+        let conv = conv(of, input, &params[0]);
         let [h, w] = conv.out_size();
         let z = conv::forward(&conv, input, &ready[at], whose);
         let norm = norm(&z, Map { n: conv.n, pixels: h * w, channels: conv.output, groups: 1 }, params);

@@ -10,7 +10,8 @@ use cubecl::prelude::*;
 
 use super::UNITS;
 use crate::kernel::backend::cube::{buffer, lanes, shaped};
-use crate::kernel::net::{EPSILON, Groups};
+use crate::kernel::net::EPSILON;
+use crate::kernel::net::sizes::{Groups, Map};
 
 /// Rows of a norm's table.
 mod row {
@@ -35,36 +36,20 @@ const SUM_UNITS: usize = 1 << 13;
 /// Parts of a sum at most: one unit adds them.
 const MOST_PARTS: usize = 128;
 
-/// A map `[n, pixels, channels]` whose images belong to groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Map {
-    pub n: usize,
-    pub pixels: usize,
-    pub channels: usize,
-    pub groups: usize,
+/// Values of a part of a sum over a map, and parts.
+fn parts(map: &Map) -> [usize; 2] {
+    let units = map.channels / lanes(map.channels) * map.groups;
+    let wanted = SUM_UNITS.div_ceil(units).min(MOST_PARTS);
+    let each = map.count().div_ceil(wanted).max(1);
+    [each, map.count().div_ceil(each)]
 }
 
-impl Map {
-    /// Values of one channel in one group.
-    fn count(&self) -> usize {
-        self.n / self.groups * self.pixels
-    }
-
-    /// Values of a part of a sum, and parts.
-    fn parts(&self) -> [usize; 2] {
-        let lanes = self.channels / lanes(self.channels) * self.groups;
-        let wanted = SUM_UNITS.div_ceil(lanes).min(MOST_PARTS);
-        let each = self.count().div_ceil(wanted).max(1);
-        [each, self.count().div_ceil(each)]
-    }
-
-    fn sizes(&self) -> SizesLaunch {
-        let [each, parts] = self.parts();
-        let vectors = self.channels / lanes(self.channels);
-        let [n, pixels, channels, groups, each, parts] = [self.n, self.pixels, vectors, self.groups, each, parts]
-            .map(|size| u32::try_from(size).expect("sizes of a map fit 32 bits"));
-        SizesLaunch::new(n, pixels, channels, groups, each, parts)
-    }
+/// A map as its kernels take it, with `lanes` channels in a vector.
+fn sizes(map: &Map, lanes: usize) -> SizesLaunch {
+    let [each, parts] = parts(map);
+    let [n, pixels, channels, groups, each, parts] = [map.n, map.pixels, map.channels / lanes, map.groups, each, parts]
+        .map(|size| u32::try_from(size).expect("sizes of a map fit 32 bits"));
+    SizesLaunch::new(n, pixels, channels, groups, each, parts)
 }
 
 /// A map as its kernels take it; channels are counted in vectors, or singly where a kernel has none.
@@ -404,17 +389,9 @@ fn part(tensor: &CubeTensor, from: usize, count: usize) -> CubeTensor {
 }
 
 fn parts_of(map: &Map, like: &CubeTensor) -> (CubeTensor, usize) {
-    let [_, parts] = map.parts();
+    let [_, parts] = parts(map);
     let units = map.groups * parts * (map.channels / lanes(map.channels));
     (shaped(&like.client, &like.device, &[map.groups, parts, 2, map.channels], like.dtype), units)
-}
-
-/// Sizes with channels counted singly.
-fn single(map: &Map) -> SizesLaunch {
-    let [each, parts] = map.parts();
-    let [n, pixels, channels, groups, each, parts] =
-        [map.n, map.pixels, map.channels, map.groups, each, parts].map(|size| size as u32);
-    SizesLaunch::new(n, pixels, channels, groups, each, parts)
 }
 
 impl Norm {
@@ -442,7 +419,7 @@ impl Norm {
                 lanes(map.channels),
                 buffer(z),
                 buffer(&parts),
-                map.sizes(),
+                sizes(&map, lanes(map.channels)),
             );
             table_kernel::launch_unchecked(
                 client,
@@ -454,7 +431,7 @@ impl Norm {
                 buffer(&table),
                 buffer(&seen[0]),
                 buffer(&seen[1]),
-                single(&map),
+                sizes(&map, 1),
                 splits as u32,
                 pitch as u32,
                 EPSILON as f32,
@@ -508,7 +485,7 @@ impl Norm {
                 buffer(other),
                 buffer(table),
                 buffer(&out),
-                map.sizes(),
+                sizes(map, lanes(map.channels)),
                 kind,
             );
         }
@@ -535,7 +512,7 @@ impl Norm {
                 buffer(y),
                 buffer(&self.table),
                 buffer(&parts),
-                map.sizes(),
+                sizes(map, lanes(map.channels)),
             );
             back_table_kernel::launch_unchecked(
                 client,
@@ -547,7 +524,7 @@ impl Norm {
                 buffer(&back),
                 buffer(&learned[0]),
                 buffer(&learned[1]),
-                single(map),
+                sizes(map, 1),
             );
             spread_kernel::launch_unchecked(
                 client,
@@ -560,7 +537,7 @@ impl Norm {
                 buffer(&back),
                 buffer(&out),
                 buffer(beside.as_ref().unwrap_or(&out)),
-                map.sizes(),
+                sizes(map, lanes(map.channels)),
                 through,
             );
         }

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::grid::{Conv, Grid, correlate, multiply, pack};
+use super::grid::{Grid, correlate, multiply, pack};
 use super::winograd::{self, Variant};
+use crate::kernel::net::sizes::Conv;
 use crate::kernel::net::{Ways, Winograd};
 
 /// Below this number of channels a tap reads too few values at a time: the taps of a kernel row are read in one run, from a padded copy.

@@ -12,48 +12,7 @@ use super::lanes::{Lanes, Task, prefetch};
 use super::shared::Shared;
 use super::tiles::{self, MOST_ROWS, Panel};
 use crate::kernel::net::simd::Simd;
-
-/// A square convolution of channels-last maps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Conv {
-    /// Images.
-    pub n: usize,
-    /// Height and width of the input.
-    pub size: [usize; 2],
-    /// Input channels.
-    pub input: usize,
-    /// Output channels.
-    pub output: usize,
-    /// Side of the kernel.
-    pub kernel: usize,
-    /// Stride on both axes.
-    pub stride: usize,
-    /// Zero padding on all sides.
-    pub padding: usize,
-}
-
-impl Conv {
-    /// Height and width of the output.
-    pub fn out_size(&self) -> [usize; 2] {
-        self.size.map(|side| (side + 2 * self.padding - self.kernel) / self.stride + 1)
-    }
-
-    /// Values of the input.
-    pub fn in_len(&self) -> usize {
-        self.n * self.size[0] * self.size[1] * self.input
-    }
-
-    /// Values of the output.
-    pub fn out_len(&self) -> usize {
-        let [h, w] = self.out_size();
-        self.n * h * w * self.output
-    }
-
-    /// Values of the weights.
-    pub fn weights(&self) -> usize {
-        self.input * self.output * self.kernel * self.kernel
-    }
-}
+use crate::kernel::net::sizes::Conv;
 
 /// Output positions `(n, a, b)`, and the source pixel `(n, a step + dy, b step + dx)` that tap `(dy, dx)` reads there; pixels outside the source
 /// are zero. The position is written to pixel `(n, a spread + at.0, b spread + at.1)` of the target.

@@ -25,9 +25,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, TensorData};
 
 use self::buffer::Buffer;
-use self::grid::Conv;
-use self::norm::{Affine, Joined, Map, Moments, Normed};
+use self::norm::{Affine, Joined, Moments, Normed};
 use super::profile::{Kind, timed};
+use super::sizes::{Conv, Map};
 use super::tensors::Tensors;
 use super::{Block, Convolution, Groups, Shortcut, Ways};
 
@@ -87,14 +87,6 @@ fn vector(values: &[f32]) -> FloatTensor<Flex> {
 fn conv(of: Convolution, n: usize, size: [usize; 2], weight: &FloatTensor<Flex>) -> Conv {
     let [output, input, kernel, _] = weight.shape().dims();
     Conv { n, size, input, output, kernel, stride: of.stride, padding: of.padding }
-}
-
-impl Conv {
-    /// The output's shape, channels last.
-    fn out_dims(&self) -> [usize; 4] {
-        let [h, w] = self.out_size();
-        [self.n, h, w, self.output]
-    }
 }
 
 impl Unit {

@@ -9,36 +9,15 @@ use rayon::prelude::*;
 
 use super::lanes::{Lanes, Task, read, write};
 use super::shared::Shared;
+use crate::kernel::net::EPSILON;
 use crate::kernel::net::simd::Simd;
-use crate::kernel::net::{EPSILON, Groups};
+use crate::kernel::net::sizes::{Groups, Map};
 
 /// Pixels of a task: what is read twice stays in a core's second-level cache.
 const PART: usize = 1024;
 
-/// A channels-last map `[n, pixels, channels]` whose images form `groups` groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Map {
-    /// Images.
-    pub n: usize,
-    /// Pixels of an image.
-    pub pixels: usize,
-    /// Channels.
-    pub channels: usize,
-    /// SplitBN groups.
-    pub groups: usize,
-}
-
+/// How a map is cut into tasks.
 impl Map {
-    /// Number of values.
-    pub fn size(&self) -> usize {
-        self.n * self.pixels * self.channels
-    }
-
-    /// Values of a channel in a group.
-    pub fn count(&self) -> usize {
-        self.n / self.groups * self.pixels
-    }
-
     fn parts_of_image(&self) -> usize {
         self.pixels.div_ceil(PART).max(1)
     }
@@ -346,9 +325,9 @@ impl Task for Apply {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Back {
     /// Of the gradient g.
-    gradient: Affine,
+    pub gradient: Affine,
     /// Of the norm's input z.
-    input: Affine,
+    pub input: Affine,
     /// Gradient of gamma, `[channels]`.
     pub gamma: Vec<f32>,
     /// Gradient of beta, `[channels]`.

@@ -17,11 +17,11 @@ use std::ops::{Deref, DerefMut, Range};
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::grid::Conv;
 use super::lanes::{Lanes, Task, prefetch};
 use super::shared::Shared;
 use super::tiles::{self, Panel};
 use crate::kernel::net::simd::Simd;
+use crate::kernel::net::sizes::Conv;
 use crate::kernel::path::poisoned;
 
 /// The size of the tiles.
