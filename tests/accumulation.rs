@@ -31,11 +31,19 @@ fn inputs(seed: u64, step: u64, method: &MethodConfig, unmix: bool, opened: &Ope
     let views = (0..method.views() as u64).map(|view| images(seed, step, view, opened)).collect();
     let mut stream = Stream::new(seed, Purpose::Synthetic, &[step]);
     // A permutation and one lambda per image: every way in which shards could mix up their rows shows.
-    let mixture = unmix
-        .then(|| Mixture { lambda: (0..BATCH).map(|_| stream.uniform() as f32).collect(), partners: stream.permutation(BATCH) });
+    let mixture = unmix.then(|| Mixture {
+        view: 0,
+        lambda: (0..BATCH).map(|_| stream.uniform() as f32).collect(),
+        partners: stream.permutation(BATCH),
+    });
     let position = Position { seed: 5, epoch: 0, step };
-    let facts = Facts { images: (0..BATCH as u32).map(|i| (i * 7 + step as u32) % 50).collect(), mixture, position, draws: None };
-    Inputs { views, mixed: unmix.then(|| images(seed, step, 9, opened)), facts }
+    let facts = Facts {
+        images: (0..BATCH as u32).map(|i| (i * 7 + step as u32) % 50).collect(),
+        mixtures: mixture.into_iter().collect(),
+        position,
+        draws: None,
+    };
+    Inputs { views, mixed: unmix.then(|| images(seed, step, 9, opened)).into_iter().collect(), facts }
 }
 
 /// What was read in each step, and the state at the end with the optimizer's.

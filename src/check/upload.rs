@@ -3,7 +3,7 @@
 use crate::colour::{ColorSpace, Normalization};
 use crate::data::Batch;
 use crate::kernel::inputs::Target;
-use crate::mixture::plan::{Kind, MixturePlan, Row, Stage, UnmixPlan};
+use crate::mixture::plan::{BatchMixture, Kind, MixturePlan, Row, Stage};
 use crate::mixture::{BBox, Extra, Planned};
 use crate::train::jobs::StepPlan;
 use crate::train::upload::Upload;
@@ -100,11 +100,11 @@ pub fn own_images_come_first_and_partners_end_with_the_mixture(opened: &Opened, 
     let planned = Planned {
         plans: vec![plan(first.clone(), 3), plan(second.clone(), 3)],
         extras: vec![extra(121, 0), extra(128, 1)],
-        unmix: None,
+        mixtures: Vec::new(),
     };
     let batch = batch(5, 3, planned);
     on_every_path(opened, tally, &batch, |at, inputs| {
-        assert!(inputs.mixed.is_none() && inputs.views.len() == 2, "{at}");
+        assert!(inputs.mixed.is_empty() && inputs.views.len() == 2, "{at}");
         for (view, rows) in [&first, &second].into_iter().enumerate() {
             let got = inputs.views[view].clone();
             assert_eq!(got.dims(), [3, 3, H, W], "{at}");
@@ -133,17 +133,17 @@ pub fn the_batch_mixture_is_of_the_first_view_and_the_views_stay_clean(opened: &
     let (partners, lambdas) = ([2, 0, 3, 1], [0.25, 0.5, 0.875, 0.125]);
     for kind in [Kind::Blend, Kind::Paste] {
         let draws: Vec<(f64, usize, usize)> = lambdas.iter().enumerate().map(|(i, &lambda)| (lambda, 1 + i, 6 - i)).collect();
-        let unmix = UnmixPlan { per_sample: true, ..UnmixPlan::new(kind, (H, W), &partners, &draws).unwrap() };
+        let unmix = BatchMixture { per_sample: true, ..BatchMixture::new(kind, (H, W), &partners, &draws).unwrap() };
         let rows = unmix.plan.stages[0].passes[0].clone();
-        let batch = batch(4, 4, Planned { unmix: Some(unmix), ..Planned::default() });
+        let batch = batch(4, 4, Planned { mixtures: vec![unmix], ..Planned::default() });
         on_every_path(opened, tally, &batch, |at, inputs| {
             for view in 0..2 {
                 let want = mixed(&batch.views[view], 4, &[]);
                 close(&format!("view {view} on {at}"), &common::values(inputs.views[view].clone()), &want);
             }
-            let got = inputs.mixed.expect("the batch mixture");
+            let got = inputs.mixed[0].clone();
             close(&format!("{kind:?} on {at}"), &common::values(got), &mixed(&batch.views[0], 4, &rows));
-            let mixture = inputs.facts.mixture.expect("what the batch mixture is made of");
+            let mixture = inputs.facts.mixtures[0].clone();
             assert_eq!(mixture.partners, partners, "{at}");
             // The weight of the own image is the drawn one, or the share of its pixels outside the box.
             let kept = |row: &Row| 1.0 - f64::from((row.bbox.y1 - row.bbox.y0) * (row.bbox.x1 - row.bbox.x0)) / (H * W) as f64;

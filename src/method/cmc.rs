@@ -97,7 +97,7 @@ impl Method for Cmc {
         let mut out = Encoded::default();
         for (net, half) in self.nets.nets().into_iter().zip(HALVES) {
             let own = |images: &Tensor<4>| images.clone().narrow(1, half.channels.start, half.channels.len());
-            let batches = [Some(&shard.views[0]), shard.mixed.as_ref()].into_iter().flatten();
+            let batches = [Some(&shard.views[0]), shard.mixed.first()].into_iter().flatten();
             out.forward(net, half.rows.into_iter().zip(batches.map(own)).collect(), shard.of);
         }
         out

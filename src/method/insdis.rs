@@ -142,7 +142,7 @@ impl Method for InsDis {
 
     fn encode(&self, shard: &Shard) -> Encoded {
         let mut out = Encoded::default();
-        let mixed = shard.mixed.clone().map(|mixed| ("qm", mixed));
+        let mixed = shard.mixed.first().cloned().map(|mixed| ("qm", mixed));
         let all = [Some(("q", shard.views[0].clone())), mixed].into_iter().flatten().collect();
         out.forward(&self.query, all, shard.of);
         out

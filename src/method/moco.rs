@@ -237,7 +237,7 @@ impl Method for Moco {
     }
 
     fn encode(&self, shard: &Shard) -> Encoded {
-        let mixed = shard.mixed.clone().map(|mixed| ("qm", mixed));
+        let mixed = shard.mixed.first().cloned().map(|mixed| ("qm", mixed));
         let second = self.config.symmetric.then(|| ("q2", shard.views[1].clone()));
         let all = [Some(("q", shard.views[0].clone())), mixed, second].into_iter().flatten().collect();
         let mut out = Encoded::default();

@@ -11,8 +11,8 @@ use crate::model::{BatchStats, Encoder};
 pub struct Inputs {
     /// One batch per view, `[n, 3, h, w]`, normalised, input mixtures already applied.
     pub views: Vec<Tensor<4>>,
-    /// The Un-Mix mixture of view 1, `[n, 3, h, w]`; `facts.mixture` says what it is made of.
-    pub mixed: Option<Tensor<4>>,
+    /// Batches of mixtures, `[m, 3, h, w]` each; `facts.mixtures` says what they are made of.
+    pub mixed: Vec<Tensor<4>>,
     /// What the host knows.
     pub facts: Facts,
 }
@@ -22,20 +22,22 @@ pub struct Inputs {
 pub struct Facts {
     /// Which images of the dataset they are, n.
     pub images: Vec<u32>,
-    /// What the mixed batch is made of, if there is one.
-    pub mixture: Option<Mixture>,
+    /// What the batches of mixtures are made of.
+    pub mixtures: Vec<Mixture>,
     /// Where in the run this is.
     pub position: Position,
     /// What the step draws besides its images. `None` until the step begins; golden traces bring their own.
     pub draws: Option<Draws>,
 }
 
-/// The mixed batch of Un-Mix: row j is image j of the batch with the weight `lambda[j]` and image `partners[j]` with the rest.
+/// A batch of mixtures: row j is image j of the batch with the weight `lambda[j]` and image `partners[j]` with the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
-    /// Weight of the own image per row, n.
+    /// The view, from 0, that it is made of.
+    pub view: usize,
+    /// Weight of the own image per row, m.
     pub lambda: Vec<f32>,
-    /// The other image per row, a permutation of 0..n.
+    /// The other image per row, m of 0..n.
     pub partners: Vec<u32>,
 }
 
@@ -120,8 +122,8 @@ impl Span {
 pub struct Shard {
     /// One batch per view, `[m, 3, h, w]`.
     pub views: Vec<Tensor<4>>,
-    /// Its mixtures, `[m, 3, h, w]`.
-    pub mixed: Option<Tensor<4>>,
+    /// Its mixtures, `[m, 3, h, w]` each.
+    pub mixed: Vec<Tensor<4>>,
     /// How many shards the batch has: norms split this one into as many fewer groups.
     pub of: usize,
 }
@@ -199,9 +201,9 @@ impl At<'_> {
         self.span.rows(self.facts.images.len())
     }
 
-    /// The mixture, for the trained rows: weights `[m]` of the own images, and the partners' batch rows.
+    /// The mixture of the first view, for the trained rows: weights `[m]` of the own images, and the partners' batch rows.
     pub fn mixture(&self, device: &Device) -> Option<(Tensor<1>, Vec<u32>)> {
-        let Mixture { lambda, partners } = self.facts.mixture.as_ref()?;
+        let Mixture { lambda, partners, .. } = self.facts.mixtures.first()?;
         let own = self.own();
         let weights: Vec<f32> = own.iter().map(|&row| lambda[row as usize]).collect();
         let weights = Tensor::from_data(TensorData::new(weights, [own.len()]), device);
@@ -292,7 +294,7 @@ mod tests {
         let device = crate::device::test_device();
         let facts = Facts {
             images: vec![7; 4],
-            mixture: Some(Mixture { lambda: vec![0.25, 0.5, 0.75, 1.0], partners: vec![3, 2, 1, 0] }),
+            mixtures: vec![Mixture { view: 0, lambda: vec![0.25, 0.5, 0.75, 1.0], partners: vec![3, 2, 1, 0] }],
             position: Position { seed: 0, epoch: 0, step: 0 },
             draws: None,
         };

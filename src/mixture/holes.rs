@@ -117,7 +117,7 @@ mod tests {
 
     fn plan(config: &MixtureConfig, n: u32) -> Vec<Row> {
         let planned = policy(config).plan(&CTX, &(0..n).collect::<Vec<_>>());
-        assert!(planned.extras.is_empty() && planned.unmix.is_none());
+        assert!(planned.extras.is_empty() && planned.mixtures.is_empty());
         planned.plans[0].validate(n as usize, CTX.height, CTX.width).unwrap();
         planned.plans[0].stages.first().map_or(Vec::new(), |stage| stage.passes[0].clone())
     }

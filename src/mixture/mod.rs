@@ -15,6 +15,6 @@ pub mod v1;
 
 pub use bbox::{BBox, cut_box, kept_area};
 pub use config::{MixtureConfig, Name};
-pub use plan::{Kind, MixturePlan, ROW_LAYOUT, ROW_WORDS, Row, Stage, UnmixPlan};
+pub use plan::{BatchMixture, Kind, MixturePlan, ROW_LAYOUT, ROW_WORDS, Row, Stage};
 pub use policies::policy;
 pub use policy::{Context, Extra, Planned, Policy};

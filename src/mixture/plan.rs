@@ -221,35 +221,35 @@ impl MixturePlan {
     }
 }
 
-/// The mixture of the first view and what its loss terms weigh.
-///
-/// With `f` the features of the mixture, row i of `f` counts `lambdas[i]` towards image i, and row i of the gather
-/// `f[inverse]`, the mixture in which image i is the partner, counts `partner_weights()[i]`. No second forward is needed.
+/// A batch of mixtures beside the clean views, and what its loss terms weigh: mixture j counts `lambdas[j]` towards image j and the rest towards
+/// image `partners[j]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct UnmixPlan {
-    /// N images, one stage, one pass.
+pub struct BatchMixture {
+    /// The views, from 0, that own images and partners are of.
+    pub views: [usize; 2],
+    /// One stage. Its images are those of the own view and, where the partners are of another one, then those of that: row N + i of such a plan is
+    /// image i of the other view.
     pub plan: MixturePlan,
-    /// Weight (blend) or exact kept area (paste) of the own image, one per image; all equal unless weights are drawn per image.
+    /// Weight (blend) or exact kept area (paste) of the own image, one per mixture; all equal unless weights are drawn per image.
     pub lambdas: Vec<f64>,
-    /// Gather index: image i is the partner of image `inverse[i]`. Reversal for the flip.
-    pub inverse: Vec<u32>,
+    /// Batch row of the partner of each mixture.
+    pub partners: Vec<u32>,
     /// True when weights are drawn per image.
     pub per_sample: bool,
 }
 
-impl UnmixPlan {
-    /// The mixture of image i with image `partners[i]`, a permutation, from one `(lambda, cy, cx)` per image.
+impl BatchMixture {
+    /// The mixture of image i of the first view with image `partners[i]` of it, a permutation, from one `(lambda, cy, cx)` per image.
     ///
     /// `kind` is blend or paste; for paste the box is cut for lambda, which then becomes the exact kept area.
     ///
     /// # Errors
     /// If `kind` is another or `partners` is no permutation of the length of `draws`.
     pub fn new(kind: Kind, (h, w): (usize, usize), partners: &[u32], draws: &[(f64, usize, usize)]) -> Result<Self> {
-        let inverse = invert(partners).filter(|inverse| inverse.len() == draws.len());
-        let inverse = inverse.ok_or_else(|| {
+        if invert(partners).is_none_or(|inverse| inverse.len() != draws.len()) {
             let fact = format!("{} partners are no permutation of {} images", partners.len(), draws.len());
-            Error::input(fact).hint("name every image of the batch exactly once")
-        })?;
+            return Err(Error::input(fact).hint("name every image of the batch exactly once"));
+        }
         let mut lambdas = Vec::with_capacity(draws.len());
         let mut pass = Vec::with_capacity(draws.len());
         for (&partner, &(lambda, cy, cx)) in partners.iter().zip(draws) {
@@ -267,7 +267,7 @@ impl UnmixPlan {
             lambdas.push(used);
         }
         let plan = MixturePlan { stages: vec![Stage { passes: vec![pass] }], keep: draws.len() };
-        Ok(Self { plan, lambdas, inverse, per_sample: false })
+        Ok(Self { views: [0, 0], plan, lambdas, partners: partners.to_vec(), per_sample: false })
     }
 
     /// The one weight of the batch; `None` when weights are drawn per image (or there is no image).
@@ -275,14 +275,9 @@ impl UnmixPlan {
         if self.per_sample { None } else { self.lambdas.first().copied() }
     }
 
-    /// The partner of image i: the inverse of [`UnmixPlan::inverse`].
-    pub fn partners(&self) -> Vec<u32> {
-        invert(&self.inverse).expect("a plan's gather index is a permutation")
-    }
-
-    /// What row i of the gathered features weighs: the part of image i in the mixture where it is the partner.
-    pub fn partner_weights(&self) -> Vec<f64> {
-        self.inverse.iter().map(|&row| 1.0 - self.lambdas[row as usize]).collect()
+    /// For each image the mixture in which it is the partner; `None` where partners are no permutation.
+    pub fn inverse(&self) -> Option<Vec<u32>> {
+        invert(&self.partners)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How plans are drawn: a policy per kind of mixture, all from counter-based streams.
 
-use super::plan::{MixturePlan, UnmixPlan};
+use super::plan::{BatchMixture, MixturePlan};
 use crate::rng::{Purpose, Stream};
 
 /// Where a step stands and what its images look like.
@@ -49,8 +49,8 @@ pub struct Planned {
     pub plans: Vec<MixturePlan>,
     /// The M partner images, image N + m of the batch being `extras[m]`.
     pub extras: Vec<Extra>,
-    /// The batch mixture of the first view with its loss weights; the views themselves stay clean.
-    pub unmix: Option<UnmixPlan>,
+    /// Batch mixtures with their loss weights, in the order of the views they are of; the views themselves stay clean.
+    pub mixtures: Vec<BatchMixture>,
 }
 
 impl Planned {

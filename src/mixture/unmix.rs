@@ -2,7 +2,7 @@
 //! (arXiv 2003.05438v2 and later, section 3).
 
 use super::config::{MixtureConfig, Pairing};
-use super::plan::{Kind, UnmixPlan};
+use super::plan::{BatchMixture, Kind};
 use super::policy::{Context, Planned, Policy};
 use crate::rng::{Purpose, Stream};
 
@@ -37,8 +37,8 @@ impl Policy for Unmix {
             Pairing::Flip => (0..n as u32).rev().collect(),
             Pairing::Permute => stream.permutation(n),
         };
-        let unmix = UnmixPlan::new(kind, (ctx.height, ctx.width), &partners, &draws).expect("partners are a permutation");
-        Planned { unmix: Some(UnmixPlan { per_sample: self.per_sample, ..unmix }), ..Planned::default() }
+        let unmix = BatchMixture::new(kind, (ctx.height, ctx.width), &partners, &draws).expect("partners are a permutation");
+        Planned { mixtures: vec![BatchMixture { per_sample: self.per_sample, ..unmix }], ..Planned::default() }
     }
 }
 
@@ -55,15 +55,15 @@ mod tests {
         MixtureConfig { name: Name::Unmix, prob, ..Default::default() }
     }
 
-    fn draw(config: &MixtureConfig, step: u64, n: u32) -> UnmixPlan {
+    fn draw(config: &MixtureConfig, step: u64, n: u32) -> BatchMixture {
         let planned = policy(config).plan(&Context { step, ..CTX }, &(100..100 + n).collect::<Vec<_>>());
         assert!(planned.plans.is_empty() && planned.extras.is_empty());
-        let unmix = planned.unmix.unwrap();
+        let [unmix] = <[BatchMixture; 1]>::try_from(planned.mixtures).unwrap();
         unmix.plan.validate(n as usize, CTX.height, CTX.width).unwrap();
         unmix
     }
 
-    fn rows(unmix: &UnmixPlan) -> &[Row] {
+    fn rows(unmix: &BatchMixture) -> &[Row] {
         &unmix.plan.stages[0].passes[0]
     }
 
@@ -73,7 +73,7 @@ mod tests {
             let unmix = draw(&config(0.5), step, 5);
             let partners: Vec<_> = rows(&unmix).iter().map(|row| row.partner).collect();
             assert_eq!(partners, [4, 3, 2, 1, 0]);
-            assert_eq!(unmix.inverse, [4, 3, 2, 1, 0]);
+            assert_eq!(unmix.inverse().unwrap(), [4, 3, 2, 1, 0]);
             let first = Row { partner: 0, ..rows(&unmix)[0] };
             assert!(rows(&unmix).iter().all(|row| Row { partner: 0, ..*row } == first));
             assert!(unmix.lambdas.iter().all(|&lambda| Some(lambda) == unmix.lambda()));
@@ -117,32 +117,30 @@ mod tests {
             let unmix = draw(&config, 5, n);
             let images: Vec<f32> = (0..n).map(|i| (i * i) as f32).collect();
             let mixed = mix(&images, [n as usize, 1, 1, 1], &unmix.plan);
-            for (i, &row) in unmix.inverse.iter().enumerate() {
+            for (i, row) in unmix.inverse().unwrap().into_iter().enumerate() {
                 assert_eq!(rows(&unmix)[row as usize].partner as usize, i);
-                let want =
-                    unmix.lambdas[row as usize] as f32 * images[row as usize] + unmix.partner_weights()[i] as f32 * images[i];
+                let want = unmix.lambdas[row as usize] as f32 * images[row as usize]
+                    + (1.0 - unmix.lambdas[row as usize]) as f32 * images[i];
                 assert!((mixed[row as usize] - want).abs() < 1e-4);
             }
         }
-        assert_ne!(draw(&permuted, 1, 64).inverse, draw(&permuted, 2, 64).inverse);
+        assert_ne!(draw(&permuted, 1, 64).partners, draw(&permuted, 2, 64).partners);
     }
 
     #[test]
-    fn weights_per_image_differ_and_follow_the_gather() {
+    fn weights_per_image_differ() {
         let config = MixtureConfig { per_sample_lambda: true, pairing: Pairing::Permute, ..config(0.0) };
         let unmix = draw(&config, 4, 16);
         assert_eq!(unmix.lambda(), None);
         let distinct: std::collections::BTreeSet<u64> = unmix.lambdas.iter().map(|l| l.to_bits()).collect();
         assert!(distinct.len() > 12);
-        let weights = unmix.partner_weights();
-        assert!((0..16).all(|i| weights[rows(&unmix)[i].partner as usize] == 1.0 - unmix.lambdas[i]));
     }
 
     #[test]
     fn steps_differ_and_samples_do_not_matter() {
         assert_ne!(draw(&config(0.5), 0, 4), draw(&config(0.5), 1, 4));
-        let other = policy(&config(0.5)).plan(&CTX, &[1, 2, 3, 4]).unmix.unwrap();
-        assert_eq!(other, draw(&config(0.5), 0, 4));
+        let other = policy(&config(0.5)).plan(&CTX, &[1, 2, 3, 4]).mixtures;
+        assert_eq!(other, [draw(&config(0.5), 0, 4)]);
     }
 
     /// A change here changes what a resumed run would see.
@@ -154,7 +152,14 @@ mod tests {
             .iter()
             .map(|unmix| {
                 let row = rows(unmix)[0];
-                format!("{:?} {} {:?} {:?} {:?}", row.kind, row.lambda, <[u32; 4]>::from(row.bbox), unmix.lambda(), unmix.inverse)
+                format!(
+                    "{:?} {} {:?} {:?} {:?}",
+                    row.kind,
+                    row.lambda,
+                    <[u32; 4]>::from(row.bbox),
+                    unmix.lambda(),
+                    unmix.inverse().unwrap()
+                )
             })
             .collect();
         assert_eq!(got, GOLDEN, "{got:#?}");
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn partners_must_be_a_permutation() {
-        let new = |kind, partners: &[u32]| UnmixPlan::new(kind, (4, 4), partners, &[(0.5, 1, 1), (0.5, 1, 1)]);
+        let new = |kind, partners: &[u32]| BatchMixture::new(kind, (4, 4), partners, &[(0.5, 1, 1), (0.5, 1, 1)]);
         assert!(new(Kind::Blend, &[1, 0]).is_ok());
         for partners in [&[0, 0][..], &[0, 2], &[0], &[2, 1, 0]] {
             assert!(new(Kind::Blend, partners).is_err(), "{partners:?}");

@@ -33,10 +33,10 @@ pub fn sheet(count: usize, source: &dyn Source, batch: &Batch<StepPlan>, upload:
     let own = batch.payload.own;
     let views = batch.views.len();
     // Without Un-Mix the method sees the mixed views; with it, the clean views and the mixture of view 1.
-    let plans: Vec<(usize, &MixturePlan)> = match &plan.unmix {
-        Some(unmix) => vec![(0, &unmix.plan)],
-        None => (0..views).filter_map(|view| Some((view, plan.plan_of(view)?))).collect(),
-    };
+    let mut plans: Vec<(usize, &MixturePlan)> = plan.mixtures.iter().map(|mixture| (mixture.views[0], &mixture.plan)).collect();
+    if plans.is_empty() {
+        plans = (0..views).filter_map(|view| Some((view, plan.plan_of(view)?))).collect();
+    }
     let is_mixed = |row: &usize| plans.iter().any(|(_, plan)| plan.stages.iter().any(|stage| !active(stage, *row).is_empty()));
     let (mut rows, clean): (Vec<usize>, Vec<usize>) = (0..own).partition(is_mixed);
     rows.extend(clean);
@@ -62,7 +62,7 @@ pub fn sheet(count: usize, source: &dyn Source, batch: &Batch<StepPlan>, upload:
         let mut cells = vec![Cell::new(data::load(source, index)?, label)];
         cells.extend((0..views).map(|view| Cell::new(clean_tile(&batch.views[view], row, upload.size), "")));
         cells.extend(results.iter().map(|(images, stage)| {
-            let text = words(stage, row, upload.size, plan.unmix.is_some());
+            let text = words(stage, row, upload.size, !plan.mixtures.is_empty());
             let caption = if text.is_empty() { "unchanged".into() } else { text.join("\n") };
             Cell { boxes: boxes(stage, row), ..Cell::new(tile(images, row, &upload.norm), caption) }
         }));
@@ -135,20 +135,20 @@ fn tile(images: &Tensor<4>, row: usize, norm: &Normalization) -> RgbImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mixture::UnmixPlan;
+    use crate::mixture::BatchMixture;
 
     /// Boxes have even sides and stop at the border: the drawn number is never quite the area.
     #[test]
     fn a_caption_has_the_lambda_of_the_loss() {
         for (lambda, cy, cx) in [(0.1, 0, 0), (0.5, 16, 16), (0.73, 31, 3), (0.999, 8, 8)] {
-            let plan = UnmixPlan::new(Kind::Paste, (32, 32), &[1, 0], &[(lambda, cy, cx); 2]).unwrap();
+            let plan = BatchMixture::new(Kind::Paste, (32, 32), &[1, 0], &[(lambda, cy, cx); 2]).unwrap();
             let stage = &plan.plan.stages[0];
             let used = format!("lambda {:.3}", plan.lambdas[0]);
             let text = words(stage, 0, (32, 32), true).join("\n");
             assert!(text.contains(&used) || stage.passes[0][0].is_identity(), "{text}: {used}");
             assert!(!words(stage, 0, (32, 32), false).join("").contains("lambda"));
         }
-        let blend = UnmixPlan::new(Kind::Blend, (32, 32), &[1, 0], &[(0.3, 0, 0); 2]).unwrap();
+        let blend = BatchMixture::new(Kind::Blend, (32, 32), &[1, 0], &[(0.3, 0, 0); 2]).unwrap();
         assert_eq!(words(&blend.plan.stages[0], 1, (32, 32), true), ["blend 0\nlambda 0.300"]);
     }
 }

@@ -139,7 +139,7 @@ fn undone(order: &[u32]) -> Vec<u32> {
 fn shard(inputs: &Inputs, span: Span) -> Shard {
     Shard {
         views: inputs.views.iter().map(|view| span.pick(view)).collect(),
-        mixed: inputs.mixed.as_ref().map(|mixed| span.pick(mixed)),
+        mixed: inputs.mixed.iter().map(|mixed| span.pick(mixed)).collect(),
         of: span.of,
     }
 }

@@ -33,13 +33,18 @@ impl Upload {
         let sources: Vec<Uploading> = batch.views.iter().map(|bytes| Uploading::of(bytes)).collect();
         let images = |view: usize, plan| self.target.images_of(&sources[view], &how, plan);
         let views = (0..batch.views.len()).map(|view| images(view, planned.plan_of(view).unwrap_or(&clean))).collect();
-        let mixed = planned.unmix.as_ref().map(|unmix| images(0, &unmix.plan));
-        let mixture = planned.unmix.as_ref().map(|unmix| Mixture {
-            lambda: unmix.lambdas.iter().map(|&lambda| lambda as f32).collect(),
-            partners: unmix.partners(),
+        let mixed = planned.mixtures.iter().map(|mixture| images(mixture.views[0], &mixture.plan)).collect();
+        let mixtures = planned.mixtures.iter().map(|mixture| Mixture {
+            view: mixture.views[0],
+            lambda: mixture.lambdas.iter().map(|&lambda| lambda as f32).collect(),
+            partners: mixture.partners.clone(),
         });
         let position = Position { seed: self.seed, epoch: *epoch, step: *step };
-        Inputs { views, mixed, facts: Facts { images: batch.index[..*own].to_vec(), mixture, position, draws: None } }
+        Inputs {
+            views,
+            mixed,
+            facts: Facts { images: batch.index[..*own].to_vec(), mixtures: mixtures.collect(), position, draws: None },
+        }
     }
 
     /// How the bytes of `images` views become images.

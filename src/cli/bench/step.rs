@@ -127,10 +127,11 @@ impl Step {
         let inputs = |step: usize| {
             let position = Position { seed: 1, epoch: 0, step: step as u64 };
             let partners: Vec<u32> = (0..self.batch as u32).rev().collect();
-            let mixture = (self.work == Work::Unmix).then(|| Mixture { lambda: vec![0.3; self.batch], partners });
+            let mixture = (self.work == Work::Unmix).then(|| Mixture { view: 0, lambda: vec![0.3; self.batch], partners });
             // What the mixture is made of changes no time: the kernels of mixtures have a benchmark of their own.
-            let mixed = mixture.as_ref().map(|_| views[1].clone());
-            let facts = Facts { images: (0..self.batch as u32).collect(), mixture, position, draws: None };
+            let mixed = mixture.iter().map(|_| views[1].clone()).collect();
+            let facts =
+                Facts { images: (0..self.batch as u32).collect(), mixtures: mixture.into_iter().collect(), position, draws: None };
             Inputs { views: views.clone(), mixed, facts }
         };
         let (mut whole, mut host) = (Vec::new(), Vec::new());
