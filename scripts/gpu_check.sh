@@ -3,7 +3,7 @@
 # PyTorch, what does the host cost, what does a training look like. It needs no Rust and no network there, only a copy of the repository (or
 # what scripts/carry_cuda.sh packed) and the program, built elsewhere with `--features cuda`:
 #
-#   UNMIX=path/to/unmix scripts/gpu_check.sh [correct] [bench] [host] [train] [mixture] [scores] [probe]   (all by default, in this order)
+#   UNMIX=path/to/unmix scripts/gpu_check.sh [correct] [bench] [host] [train] [family] [mixture] [scores] [probe]   (all by default but `family`, in this order)
 #
 # Environment (relative paths start at the repository):
 #   UNMIX                    the program
@@ -16,6 +16,7 @@
 #   TIME=720                 seconds for everything; of them at most CORRECT_S=180, BENCH_S=300, HOST_S=120, TRAIN_S=600
 #   SHAPES                   "ARCH BATCH SIZE QUEUE;..." of `bench`, by default "resnet18-cifar 512 32 4096;resnet50 128 224 16384"
 #   STEPS=20 WARMUP=5        of each measurement of a step
+#   FAMILY=byol FAMILY_S=300  of `family`: the method of configs/cifar10-METHOD-{none,unmix}.json, and the seconds of both together
 #   CONFIG=configs/cifar10-moco-im-asym.json  EPOCHS=(as many as fit)  SET="KEY=VALUE ..."   of `train`
 #
 # Every result is one JSON object on a line of $OUT/gpu_check.jsonl, with `check` first and a `status`: ok, failed, timeout, "no time",
@@ -225,21 +226,24 @@ part_host() {
   done
 }
 
-# --- train: one training with what is left; as many epochs as fit by the speed of its first one.
-part_train() {
-  local config=${CONFIG:-configs/cifar10-moco-im-asym.json} source run=$work/run rest epochs more=() setting
-  if [ -z "${DATA:-}" ]; then
-    absent train why="DATA is not set"
-    return
-  fi
+# train SECONDS OUT EPOCHS: a training by $config.
+train() {
+  local source more=() setting
   source=$("$python" -c 'import json, os, sys
 root = os.path.realpath(sys.argv[1])
 print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar10", "root": root}))' "$DATA")
   for setting in ${SET:-}; do more+=(--set "$setting"); done
-  train() {
-    timed "$1" "$unmix" pretrain --config "$config" --device "$device" --out "$2" --set data.source="$source" --set schedule.epochs="$3" \
-      --set eval.monitor.every_epochs=null "${more[@]}" || true
-  }
+  timed "$1" "$unmix" pretrain --config "$config" --device "$device" --out "$2" --set data.source="$source" --set schedule.epochs="$3" \
+    --set eval.monitor.every_epochs=null "${more[@]}" || true
+}
+
+# --- train: one training with what is left; as many epochs as fit by the speed of its first one.
+part_train() {
+  local config=${CONFIG:-configs/cifar10-moco-im-asym.json} run=$work/run rest epochs
+  if [ -z "${DATA:-}" ]; then
+    absent train why="DATA is not set"
+    return
+  fi
   epochs=${EPOCHS:-}
   if [ -z "$epochs" ]; then
     SIGNAL=INT train $((TRAIN_S_ALL / 3)) "$work/first" 1
@@ -255,6 +259,32 @@ print(max(1, int(0.8 * float(sys.argv[2]) / max(json.load(open(sys.argv[1]))["wa
   summary "$run"
   record train what="the training" config="$config" epochs_planned="$epochs"
   if [ -e "$run/metrics.jsonl" ]; then cp "$run/metrics.jsonl" "$out/train-metrics.jsonl"; fi
+}
+
+# --- family: another method without a mixture and with Un-Mix, as many epochs of each as fit into half of the time with Un-Mix, which takes longer.
+part_family() {
+  local method=${FAMILY:-byol} config epochs mixture half=$((${FAMILY_S:-300} / 2))
+  if [ -z "${DATA:-}" ]; then
+    absent family why="DATA is not set"
+    return
+  fi
+  config=configs/cifar10-$method-unmix.json
+  epochs=${EPOCHS:-}
+  if [ -z "$epochs" ]; then
+    SIGNAL=INT train $((half / 2)) "$work/family-first" 1
+    summary "$work/family-first"
+    record family what="one epoch, to see how many fit" config="$config"
+    [ "$status" = ok ] || return 0
+    epochs=$("$python" -c 'import json, sys
+took = max(json.load(open(sys.argv[1]))["wall_s"], 0.1)
+print(max(1, int(0.8 * (float(sys.argv[2]) - took / 2) / took)))' "$work/family-first/summary.json" "$half")
+  fi
+  for mixture in none unmix; do
+    config=configs/cifar10-$method-$mixture.json
+    SIGNAL=INT train "$half" "$work/family-$mixture" "$epochs"
+    summary "$work/family-$mixture"
+    record family what="the training" config="$config" epochs_planned="$epochs"
+  done
 }
 
 # The summary of a run in place of its last printed line.
@@ -304,8 +334,8 @@ parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(correct bench host train mixture scores probe)
 for part in "${parts[@]}"; do
   case $part in
-    correct | bench | host | train | mixture | scores | probe) ;;
-    *) echo "there is no part \`$part\`: correct, bench, host, train, mixture, scores, probe" >&2 && exit 2 ;;
+    correct | bench | host | train | family | mixture | scores | probe) ;;
+    *) echo "there is no part \`$part\`: correct, bench, host, train, family, mixture, scores, probe" >&2 && exit 2 ;;
   esac
 done
 
@@ -321,6 +351,7 @@ for part in "${parts[@]}"; do
     bench) check bench "${BENCH_S:-300}" ;;
     host) check host "${HOST_S:-120}" ;;
     train) check train "$TRAIN_S_ALL" ;;
+    family) check family "${FAMILY_S:-300}" ;;
     *) check "$part" 120 ;;
   esac
 done

@@ -31,22 +31,38 @@ PUBLISHED = (
 UNPUBLISHED = "Nothing is published for this setting. Not yet run here."
 
 
+def deviations(large: bool, method: str) -> list[str]:
+    if not large and method == "cmc":
+        return ["Its augmentation, without colour jitter, and its smallest crops, from .1 of the area on."]
+    if not large:
+        return ["Augmentation of the CIFAR programs (cifar_moco, crops from .08 on) in the place of its own (moco_v1 from .1 on)."]
+    said = [
+        "Crops from .1 of the area on; with `--dataset imagenet`, its default, the program gives its ResNets .08." if method == "cmc"
+        else "Crops from .1 of the area on, the program's default, which `--dataset imagenet` alone turns into .08.",
+        "16384 is the default of the code (its README says 4096). Upstream's 240 epochs fall at 120, 160 and 200 instead.",
+    ]
+    if method != "moco":
+        said.append("model.bn_splits 1: statistics of the whole batch, where the program has those of each device's share.")
+    return said
+
+
 def config(data: str, method: str, mixture: str) -> dict:
     large = data == "imagenet100"
     name = f"{data}-{method}-{mixture}"
     net = "two half-width ResNet-50" if method == "cmc" else "ResNet-50"
     small = "two half-width ResNet-18" if method == "cmc" else "ResNet-18"
-    source = f"Trainer of arXiv 2003.05438v1: {METHODS[method]} {MIXTURES[mixture]}, batch 128, lr .03, x .1 after 60, 80 and 90 % of the epochs as in its 600. "
-    source += (
-        f"{net}, 16384 negatives, temperature .07. " if large
-        else f"Carried over to 32x32 by us: {small} with the CIFAR stem, 4096 negatives, temperature .1. "
-    )
+    parts = [
+        f"Trainer of arXiv 2003.05438v1: {METHODS[method]} {MIXTURES[mixture]}, batch 128, lr .03, x .1 after 60, 80 and 90 % of the epochs as in its 600.",
+        f"{net[0].upper()}{net[1:]}, 16384 negatives, temperature .07." if large
+        else f"Carried over to 32x32 by us: {small} with the CIFAR stem, 4096 negatives, temperature .1.",
+    ]
     if method == "moco":
-        source += "model.bn_splits stays 8 (the reference shuffles keys over devices), so the last partial batch is dropped, which the reference keeps."
+        parts.append("model.bn_splits stays 8 (the reference shuffles keys over devices), so the last partial batch is dropped, which the reference keeps.")
     if mixture == "cutout" and not large:
-        source += " Holes of 16 pixels instead of 50, which would be more than the image."
+        parts.append("Holes of 16 pixels instead of 50, which would be more than the image.")
+    parts.extend(deviations(large, method))
     about = {
-        "source": source.strip(),
+        "source": " ".join(parts),
         "command": f"cargo run --release -- pretrain --config configs/{name}.json --set schedule.epochs=240",
         "hardware": (
             "one GPU with 40 GB or more (an estimate, not yet measured). data.source.root holds ImageNet's train and val folders."

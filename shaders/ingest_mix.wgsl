@@ -25,6 +25,13 @@ fn image_values(image: u32, at: u32) -> Value {
     return bytes * constants[channel * 5u] + constants[channel * 4u + 3u];
 }
 
+// Normalised value `at` of an image.
+fn image_value(image: u32, at: u32) -> f32 {
+    let channel = quotient(at, info.plane);
+    let value = byte(first_byte(image, channel, at - channel * info.plane, info.plane));
+    return value * constants[channel * 5u] + constants[channel * 4u + 3u];
+}
+
 @compute @workgroup_size({{ workgroup_size }}, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -21,6 +21,11 @@ fn image_values(image: u32, at: u32) -> Value {
     return Value(images[image * info.vectors + at]);
 }
 
+// Value `at` of an image of the stage's input.
+fn image_value(image: u32, at: u32) -> f32 {
+    return f32(images[image * info.vectors + at / LANES]{{ component }});
+}
+
 @compute @workgroup_size({{ workgroup_size }}, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

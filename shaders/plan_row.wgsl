@@ -24,6 +24,7 @@ const KIND_COPY: u32 = 0u;
 const KIND_BLEND: u32 = 1u;
 const KIND_PASTE: u32 = 2u;
 const KIND_FILL: u32 = 3u;
+const KIND_RESIZE: u32 = 4u;
 
 // Sizes of a launch; `vectors` and `blocks` count per image.
 struct Info {
@@ -78,7 +79,25 @@ fn load_row(row: u32) -> Row {
     );
 }
 
-// Vector `at` of an image after a row; `own` is its value before. `image_values` is the kernel's: a vector of the stage's input.
+// The place that low..high shows at `at` of an axis of `size` pixels scaled to it: floor((at - low) * size / (high - low)). Outside, where
+// it is not taken, it is the nearest place that is shown.
+fn shown(at: u32, low: u32, high: u32, size: u32) -> u32 {
+    let side = max(high - low, 1u);
+    let offset = min(max(at, low) - low, side - 1u);
+    return quotient(offset * size, side);
+}
+
+// The value of the partner that a resize shows in column x, of the partner's values from `line` on.
+fn gather_one(row: Row, line: u32, x: u32) -> f32 {
+    return image_value(row.partner, line + shown(x, row.x0, row.x1, info.width));
+}
+
+fn gather_four(row: Row, line: u32, x: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(gather_one(row, line, x.x), gather_one(row, line, x.y), gather_one(row, line, x.z), gather_one(row, line, x.w));
+}
+
+// Vector `at` of an image after a row; `own` is its value before. `image_values` and `image_value` are the kernel's: a vector and a value of
+// the stage's input.
 fn apply_row(row: Row, own: Value, at: u32) -> Value {
     var other = own;
     if (row.kind == KIND_BLEND || row.kind == KIND_PASTE) {
@@ -93,7 +112,8 @@ fn apply_row(row: Row, own: Value, at: u32) -> Value {
     }
     // `lanes` values never reach over the end of a line, so they share y.
     let line = quotient(at * LANES, info.width);
-    let y = line - quotient(line, info.height) * info.height;
+    let channel = quotient(line, info.height);
+    let y = line - channel * info.height;
     let x = Place(at * LANES - line * info.width) + LANE_OFFSETS;
     if (y < row.y0 || y >= row.y1) {
         return scaled;
@@ -101,6 +121,10 @@ fn apply_row(row: Row, own: Value, at: u32) -> Value {
     let inside = (x >= Place(row.x0)) & (x < Place(row.x1));
     if (row.kind == KIND_FILL) {
         return select(scaled, Value(row.fill_value), inside);
+    }
+    if (row.kind == KIND_RESIZE) {
+        let partner_line = channel * info.height + shown(y, row.y0, row.y1, info.height);
+        other = {{ gather }}(row, partner_line * info.width, x);
     }
     return select(scaled, other, inside);
 }

@@ -23,7 +23,7 @@ pub enum Purpose {
     Cutout = 6,
     /// Random erasing; path: epoch, sample, attempt.
     Erase = 7,
-    /// Un-Mix batch mixture; path: epoch, step.
+    /// Un-Mix batch mixture; path: epoch, step, and for the centres of a crop after the first its view.
     Unmix = 8,
     /// Permutation of the key batch; path: epoch, step, number of the forward.
     ShuffleBn = 9,
@@ -37,6 +37,14 @@ pub enum Purpose {
     Synthetic = 13,
     /// Augmentation of a view of a monitor; path: sample, view. The same at every epoch.
     Monitor = 14,
+    /// Mixture of i-Mix; path: epoch, step, view.
+    Imix = 15,
+    /// Mixtures of MixCo; path: epoch, step.
+    Mixco = 16,
+    /// InputMix; path: epoch, step.
+    InputMix = 17,
+    /// Mixture of Mixed Barlow Twins; path: epoch, step.
+    MixedBarlow = 18,
 }
 
 /// A random stream. Equal keys give equal draws, different keys independent ones.
@@ -137,6 +145,16 @@ impl Stream {
         // In logarithms, so that a small `a` does not underflow to 0/0.
         let (x, y) = (self.ln_gamma_variate(a), self.ln_gamma_variate(a));
         1.0 / (1.0 + libm::exp(y - x))
+    }
+
+    /// Dirichlet(a, ..., a): `parts` numbers that sum to 1; a > 0.
+    pub fn dirichlet(&mut self, a: f64, parts: usize) -> Vec<f64> {
+        let logs: Vec<f64> = (0..parts).map(|_| self.ln_gamma_variate(a)).collect();
+        // In logarithms as in `beta`; the largest part becomes 1.
+        let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let shares: Vec<f64> = logs.iter().map(|log| libm::exp(log - top)).collect();
+        let sum: f64 = shares.iter().sum();
+        shares.iter().map(|share| share / sum).collect()
     }
 
     /// ln of a Gamma(shape, 1) variate (Marsaglia & Tsang 2000; shape < 1 by their boost).

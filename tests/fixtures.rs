@@ -26,6 +26,12 @@ fn mixture() {
     common::suite("mixture");
 }
 
+/// The same for the rules of further mixtures.
+#[test]
+fn mixture_zoo() {
+    common::suite("mixture_zoo");
+}
+
 #[test]
 fn colour() {
     common::suite("colour");
@@ -55,6 +61,12 @@ fn trace() {
 #[test]
 fn trace_production() {
     common::suite("trace_production");
+}
+
+/// SimCLR, BYOL, SwAV, SimSiam, Barlow Twins, i-Mix and MixCo.
+#[test]
+fn trace_pair() {
+    common::suite("trace_pair");
 }
 
 /// InsDis and CMC.

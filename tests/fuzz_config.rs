@@ -194,7 +194,7 @@ fn plans_of_any_numbers() {
             for _ in 0..draw.below(3) {
                 let key = *draw.one(&keys);
                 row[key] = match key {
-                    "kind" => json!(*draw.one(&["copy", "blend", "paste", "fill", "else"])),
+                    "kind" => json!(*draw.one(&["copy", "blend", "paste", "fill", "resize", "else"])),
                     "box" => {
                         let side = |draw: &mut Draw| *draw.one(&[0u32, 1, 2, 5, 8, 9, u32::MAX]);
                         json!([side(draw), side(draw), side(draw), side(draw)])

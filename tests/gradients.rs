@@ -18,6 +18,21 @@ fn nt_xent_has_the_gradient_of_its_definition() {
 }
 
 #[test]
+fn decoupled_losses_have_the_gradient_of_their_definition() {
+    common::suite("decoupled");
+}
+
+#[test]
+fn simsiam_has_the_gradient_of_its_definition() {
+    common::suite("simsiam");
+}
+
+#[test]
+fn barlow_has_the_gradient_of_its_definition() {
+    common::suite("barlow");
+}
+
+#[test]
 fn byol_has_the_gradient_of_its_definition() {
     common::suite("byol");
 }

@@ -102,6 +102,21 @@ fn the_batch_mixture_is_of_the_first_view_and_the_views_stay_clean() {
     common::suite("batch_mixture");
 }
 
+#[test]
+fn crops_of_two_sizes_and_their_mixtures() {
+    common::suite("crops");
+}
+
+#[test]
+fn views_are_mixed_with_each_other() {
+    common::suite("across_views");
+}
+
+#[test]
+fn batch_mixtures_are_of_their_views_and_may_be_fewer_than_the_images() {
+    common::suite("batch_mixtures");
+}
+
 /// A path of another device, or a plan for other images, is refused before anything runs.
 #[test]
 fn what_cannot_run_panics() {

@@ -42,8 +42,22 @@ const IM: &[&str] = &["mixture.name=im"];
 const CUTOUT: &[&str] = &["mixture.name=cutout", "mixture.cutout.size=6", "mixture.cutout.prob=0.5"];
 const ERASE: &[&str] = &["mixture.name=erase", "mixture.erase={\"prob\": 0.9, \"area\": [0.4, 0.9]}"];
 const UNMIX: &[&str] = &["mixture.name=unmix"];
+const REGION: &[&str] = &["mixture.name=unmix", "mixture.prob=0"];
+const RESIZED: &[&str] = &["mixture.name=unmix", "mixture.prob=0", "mixture.box=resize"];
+const IMIX: &[&str] = &["mixture.name=imix"];
 const SYMMETRIC: &[&str] = &["mixture.name=unmix", "method.symmetric=true"];
 const BANK: &[&str] = &["method={\"name\": \"insdis\", \"negatives\": 24, \"loss\": \"softmax\"}", "model.bn_splits=1"];
+const ADAM: &[&str] = &["optim.name=adam"];
+const LARS: &[&str] = &["optim.name=lars"];
+const BYOL: &[&str] = &["method={\"name\": \"byol\", \"predictor\": {\"hidden\": 12}}"];
+const BYOL_UNMIX: &[&str] = &[BYOL[0], "mixture.name=unmix"];
+const SIMSIAM: &[&str] = &["method={\"name\": \"simsiam\", \"predictor\": {\"hidden\": 12}}"];
+const BARLOW: &[&str] = &["method={\"name\": \"barlow\"}"];
+const SWAV: &[&str] = &["method={\"name\": \"swav\", \"prototypes\": 12, \"freeze_prototypes_steps\": 1}"];
+const SWAV_UNMIX: &[&str] = &[SWAV[0], "mixture.name=unmix"];
+const SWAV_QUEUE: &[&str] = &[SWAV[0], "method.memory={\"size\": 24, \"start_epoch\": 0}"];
+const SWAV_CROPS: &[&str] = &[SWAV[0], "views.crops=[{\"count\": 2}, {\"count\": 1, \"size\": 8}]"];
+const MLP: &[&str] = &["model.head.name=mlp"];
 const STEPS: &[&str] = &["schedule.kind=multistep", "schedule.milestones=[1]"];
 const KNN: &[&str] = &["eval.enabled=true"];
 const WATCH: &[&str] = &["eval.enabled=true", "eval.monitor.every_epochs=1"];
@@ -78,9 +92,16 @@ const TABLE: &[Entry] = &[
     ("data.max_broken", &[], "", Elsewhere("needs damaged images: tests/hostile.rs")),
     ("data.limit", &[], "data.limit=32", Run),
     ("views.recipe", &[], "views.recipe=plain", Run),
+    ("views.second_recipe", &[], "views.second_recipe=plain", Run),
     ("views.crop.size", &[], "views.crop.size=12", Run),
     ("views.crop.min_area", &[], "views.crop.min_area=0.5", Run),
     ("views.crop.max_area", &[], "views.crop.max_area=0.5", Run),
+    ("views.crops", SWAV, "views.crops=[{\"count\": 3}]", Run),
+    ("views.crops[].count", SWAV_CROPS, "views.crops=[{\"count\": 2}, {\"count\": 2, \"size\": 8}]", Run),
+    ("views.crops[].size", SWAV_CROPS, "views.crops=[{\"count\": 2}, {\"count\": 1, \"size\": 9}]", Run),
+    ("views.crops[].min_area", SWAV_CROPS, "views.crops=[{\"count\": 2}, {\"count\": 1, \"size\": 8, \"min_area\": 0.5}]", Run),
+    ("views.crops[].max_area", SWAV_CROPS, "views.crops=[{\"count\": 2}, {\"count\": 1, \"size\": 8, \"max_area\": 0.3}]", Run),
+    ("views.crops[].recipe", SWAV_CROPS, "views.crops=[{\"count\": 2}, {\"count\": 1, \"size\": 8, \"recipe\": \"plain\"}]", Run),
     ("views.mean", &[], "views.mean=[0.1, 0.2, 0.3]", Run),
     ("views.std", &[], "views.std=[0.1, 0.2, 0.3]", Run),
     ("views.color_space", &[], "views.color_space=ycbcr", Run),
@@ -107,9 +128,14 @@ const TABLE: &[Entry] = &[
     ("mixture.beta", UNMIX, "mixture.beta=0.2", Run),
     ("mixture.pairing", UNMIX, "mixture.pairing=permute", Run),
     ("mixture.per_sample_lambda", UNMIX, "mixture.per_sample_lambda=true", Run),
+    ("mixture.box", REGION, "mixture.box=resize", Run),
+    ("mixture.tau", RESIZED, "mixture.tau=[0.4, 0.5]", Run),
+    ("mixture.kind", IMIX, "mixture.kind=cutmix", Run),
+    ("mixture.alpha", IMIX, "mixture.alpha=0.2", Run),
+    ("mixture.partners", &["mixture.name=inputmix"], "mixture.partners=3", Run),
     ("mixture.per_rank", UNMIX, "mixture.per_rank=false", Refused),
-    ("mixture.branch", UNMIX, "mixture.branch=online", Refused),
-    ("mixture.anchor", UNMIX, "mixture.anchor=view1", Refused),
+    ("mixture.branch", BYOL_UNMIX, "mixture.branch=online", Run),
+    ("mixture.anchor", BYOL_UNMIX, "mixture.anchor=view1", Run),
     ("kernels.mix", &[], "", PATHS),
     ("kernels.ingest", &[], "", PATHS),
     ("kernels.scores", &[], "", PATHS),
@@ -131,6 +157,25 @@ const TABLE: &[Entry] = &[
     ("method.mask_same_index", &[], "method.mask_same_index=true", Run),
     ("method.in_batch_negatives", &[], "method.in_batch_negatives=true", Run),
     ("method.negatives", BANK, "method.negatives=12", Run),
+    ("method.key_momentum_schedule", BYOL, "method.key_momentum_schedule=constant", Run),
+    ("method.key_momentum_final", BYOL, "method.key_momentum_final=0.995", Run),
+    ("method.directions", BYOL, "method.directions=mean", Run),
+    ("method.predictor.hidden", BYOL, "method.predictor.hidden=9", Run),
+    ("method.predictor.norm", BYOL, "method.predictor.norm=false", Run),
+    ("method.stop_gradient", SIMSIAM, "method.stop_gradient=false", Run),
+    ("method.off_diagonal", BARLOW, "method.off_diagonal=0.1", Run),
+    ("method.standardise", BARLOW, "method.standardise=unit_std", Run),
+    ("method.scale", BARLOW, "method.scale=0.1", Run),
+    ("method.prototypes", SWAV, "method.prototypes=7", Run),
+    ("method.epsilon", SWAV, "method.epsilon=0.2", Run),
+    ("method.sinkhorn_iterations", SWAV, "method.sinkhorn_iterations=1", Run),
+    ("method.assign_crops", SWAV, "method.assign_crops=[0]", Run),
+    ("method.freeze_prototypes_steps", SWAV, "method.freeze_prototypes_steps=0", Run),
+    ("method.memory.start_epoch", SWAV_QUEUE, "method.memory.start_epoch=1", Run),
+    ("method.legacy_flip", SWAV_UNMIX, "method.legacy_flip=true", Run),
+    ("method.mix_scale", &[BARLOW[0], "mixture.name=mixed_barlow"], "method.mix_scale=2", Run),
+    ("method.mix_temperature", &["mixture.name=mixco"], "method.mix_temperature=0.5", Run),
+    ("method.mix_weight", &["mixture.name=mixco"], "method.mix_weight=0.5", Run),
     ("method.bank_momentum", BANK, "method.bank_momentum=0.9", Run),
     ("method.mask_self", BANK, "method.mask_self=true", Run),
     ("method.shared_negatives", BANK, "method.shared_negatives=true", Run),
@@ -140,14 +185,35 @@ const TABLE: &[Entry] = &[
     ("model.stem_channels", &[], "model.stem_channels=16", Run),
     ("model.head.name", &[], "model.head.name=mlp", Run),
     ("model.head.dim", &[], "model.head.dim=64", Run),
+    ("model.head.layers", MLP, "model.head.layers=3", Run),
+    ("model.head.hidden", MLP, "model.head.hidden=24", Run),
+    ("model.head.hidden_norm", MLP, "model.head.hidden_norm=true", Run),
+    ("model.head.last_norm", MLP, "model.head.last_norm=affine", Run),
+    ("model.head.last_bias", MLP, "model.head.last_bias=false", Run),
+    ("model.zero_init_residual", &[], "model.zero_init_residual=true", Run),
     ("model.split_views", &[], "model.split_views=true", Refused),
     ("model.bn_splits", &[], "model.bn_splits=4", Run),
     ("model.weights", &[], "", Elsewhere("needs a file of weights: the tests of src/model/weights")),
     ("optim.lr", &[], "optim.lr=0.06", Run),
+    ("optim.name", &[], "optim.name=adam", Run),
     ("optim.momentum", &[], "optim.momentum=0.5", Run),
+    ("optim.nesterov", &[], "optim.nesterov=true", Run),
+    ("optim.betas", ADAM, "optim.betas=[0.5, 0.9]", Run),
+    ("optim.eps", ADAM, "optim.eps=0.01", Run),
+    ("optim.trust", LARS, "optim.trust=0.02", Run),
+    ("optim.lars_clip", LARS, "optim.lars_clip=true", Run),
+    ("optim.lars_exclude", LARS, "optim.lars_exclude=[\"norm\"]", Run),
+    ("optim.lars_norm", LARS, "optim.lars_norm=decayed", Run),
     ("optim.weight_decay", &[], "optim.weight_decay=0.01", Run),
     ("optim.no_decay", &[], "optim.no_decay=[\"norm\"]", Run),
     ("optim.clip_norm", &[], "optim.clip_norm=0.1", Run),
+    ("optim.bias_lr", &[], "optim.bias_lr=0.5", Run),
+    ("optim.backbone.lr", &[], "optim.backbone.lr=0.5", Run),
+    ("optim.backbone.constant", &[], "optim.backbone.constant=true", Run),
+    ("optim.head.lr", &[], "optim.head.lr=0.5", Run),
+    ("optim.head.constant", &[], "optim.head.constant=true", Run),
+    ("optim.predictor.lr", &[], "optim.predictor.lr=0.5", Refused),
+    ("optim.predictor.constant", &[], "optim.predictor.constant=true", Refused),
     ("schedule.epochs", &[], "schedule.epochs=3", Run),
     ("schedule.steps", &["schedule.epochs=null", "schedule.steps=5"], "schedule.steps=4", Run),
     ("schedule.kind", &[], "schedule.kind=constant", Run),
@@ -159,6 +225,7 @@ const TABLE: &[Entry] = &[
     ("schedule.warmup_epochs", &["schedule.kind=constant"], "schedule.warmup_epochs=1", Run),
     ("schedule.warmup_start", &["schedule.kind=constant", "schedule.warmup_epochs=1"], "schedule.warmup_start=0.001", Run),
     ("schedule.final_lr", &[], "schedule.final_lr=0.01", Run),
+    ("schedule.weight_decay_final", &[], "schedule.weight_decay_final=0.1", Run),
     ("checkpoint.every_steps", &[], "", SAVES),
     ("checkpoint.every_epochs", &[], "", SAVES),
     ("checkpoint.keep.last", &[], "", KEPT),
@@ -324,7 +391,22 @@ fn a_key_that_nothing_reads_is_refused() {
     const IDLE: &[(&[&str], &str)] = &[
         (IM, "mixture.beta=0.5"),
         (UNMIX, "mixture.share_views=false"),
-        (BANK, "mixture.anchor=view1"),
+        (UNMIX, "mixture.anchor=view1"),
+        (UNMIX, "mixture.branch=online"),
+        (IM, "mixture.anchor=view1"),
+        (SWAV_UNMIX, "mixture.anchor=view1"),
+        (SWAV, "method.legacy_flip=true"),
+        (SWAV, "method.memory.start_epoch=1"),
+        (BYOL, "method.clean_stats_only=true"),
+        (&["method={\"name\": \"byol\", \"key_momentum_schedule\": \"constant\"}"], "method.key_momentum_final=0.995"),
+        (&[], "method.key_momentum_final=0.995"),
+        (&[], "model.head.hidden=8"),
+        (&[], "model.head.last_norm=affine"),
+        (&[MLP[0], "model.head.last_norm=plain"], "model.head.last_bias=false"),
+        (UNMIX, "mixture.tau=[0.2, 0.3]"),
+        (IMIX, "mixture.box=resize"),
+        (IMIX, "mixture.prob=0.3"),
+        (&["mixture.name=inputmix", BANK[0], BANK[1]], "mixture.share_views=false"),
         (&["mixture.name=im", BANK[0], BANK[1]], "mixture.share_views=false"),
         (&["method.loss=nce"], "method.mask_same_index=true"),
         (&["method.loss=nce"], "method.in_batch_negatives=true"),
@@ -338,6 +420,13 @@ fn a_key_that_nothing_reads_is_refused() {
         (&["views.crop.size=224", "model.name=alexnet_half", "model.width=1"], "model.stem_channels=8"),
         (&["views.crop.size=224", "model.name=alexnet_half", "model.width=1", "model.stem_channels=64"], "model.stem=imagenet"),
         (&["optim.weight_decay=0"], "optim.no_decay=[\"norm\"]"),
+        (&[], "optim.betas=[0.5, 0.9]"),
+        (&[], "optim.lars_exclude=[\"bias\"]"),
+        (ADAM, "optim.momentum=0.5"),
+        (LARS, "optim.nesterov=true"),
+        (&["optim.name=lars", "optim.lars_norm=decayed"], "optim.eps=0.01"),
+        (&[], "optim.predictor.lr=0.5"),
+        (&["schedule.kind=constant"], "optim.head.constant=true"),
         (&[], "schedule.milestones=[1]"),
         (&[], "schedule.factor=0.5"),
         (&["schedule.kind=multistep"], "schedule.factor=0.5"),
@@ -345,6 +434,10 @@ fn a_key_that_nothing_reads_is_refused() {
         (&["schedule.kind=constant"], "schedule.epoch_base=1"),
         (&[], "schedule.warmup_start=0.1"),
         (&["views.recipe=center"], "views.crop.max_area=0.5"),
+        (&["views.crops=[{\"count\": 2, \"max_area\": 0.9}]"], "views.crop.max_area=0.5"),
+        (&["views.crops=[{\"count\": 2}]"], "views.second_recipe=plain"),
+        (BANK, "views.second_recipe=plain"),
+        (&[], "views.crops=[{\"count\": 2}]"),
         (&[], "eval.monitor.images=8"),
         (&[], "eval.linear.betas=[0.1, 0.2]"),
         (&["eval.linear.optimizer=adam"], "eval.linear.momentum=0.5"),
@@ -360,6 +453,18 @@ fn a_key_that_nothing_reads_is_refused() {
         let error = config(&[*under, &[setting]].concat()).expect_err(setting).to_string();
         assert!(error.contains(&format!("`{key}` is set, but ")), "{under:?} {setting}: {error}");
     }
+    // Why a method has no use for crops, and what else is wrong with them, together.
+    let crops = "views.crops=[{\"count\": 1}, {\"count\": 2, \"size\": 8}]";
+    let error = config(&["mixture.name=im", crops]).unwrap_err().to_string();
+    for part in [
+        "`views.crops` is set, but `method.name` = moco is defined on 2 views of an image; leave it out",
+        "`views.crops.0.count` is 1, but `method.name` = moco compares 2 views of full size",
+        "`mixture.name` = im mixes views of one size, but `views.crops` has 16 and 8: choose unmix or none",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = config(&["views.crops=[{\"size\": 8}, {\"count\": 0.5}]"]).unwrap_err().to_string();
+    assert!(error.contains("`views.crops.0.count` is missing") && error.contains("`views.crops.1.count`: got 0.5"), "{error}");
     // The moving average of NCE's constant, which no source defines.
     assert!(config(&["method.loss=nce", "method.nce_z=ema"]).unwrap_err().to_string().contains("method.nce_z"));
     assert!(config(&["method.loss=nce", "method.nce_z=first"]).is_ok(), "old configs name it");

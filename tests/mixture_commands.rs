@@ -34,6 +34,16 @@ fn a_preview_shows_every_stage_on_every_device() {
         let (large, _) = draw(&["--device", device, "--count", "3"]);
         assert!(large.width() > mixed.width());
     }
+    let few = |settings: &[&str]| {
+        let sets: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        draw(&[&["--device", "cpu", "--count", "2", "--scale", "1"][..], &sets].concat()).0
+    };
+    let clean = few(&["mixture.name=none"]).width();
+    // One column more for each mixture: of both views with each other, or of the first.
+    let both = few(&["mixture.name=inputmix", "mixture.partners=2"]).width();
+    assert!(both >= 5 * 112 + 4 * 14 && both > clean, "{both} pixels beside {clean}");
+    let resized = few(&["mixture.name=unmix", "mixture.prob=0", "mixture.box=resize", "mixture.tau=[0.5, 0.8]"]);
+    assert!(resized.width() >= 4 * 112 + 3 * 14 && resized.pixels().any(|p| p.0 == [213, 94, 0]), "no box is drawn");
     let (unmixed, _) = draw(&["--device", "cpu", "--set", "mixture.name=unmix", "--set", "views.color_space=lab", "--count", "2"]);
     let colours: std::collections::HashSet<[u8; 3]> = unmixed.pixels().map(|p| p.0).collect();
     assert!(colours.len() > 50, "the preview shows nothing");
@@ -56,7 +66,7 @@ fn the_mixture_bench_has_every_path_and_kind() {
         assert_eq!(result["device"], device);
         let lines = result["paths"].as_array().unwrap();
         for path in common::paths(&opened) {
-            for kind in ["blend", "paste", "fill", "im", "ingest", "ingest_blend"] {
+            for kind in ["blend", "paste", "fill", "resize", "im", "ingest", "ingest_blend"] {
                 let line = lines.iter().find(|line| line["path"] == path.name() && line["kind"] == kind);
                 let line = line.unwrap_or_else(|| panic!("{device}: no {kind} on {}", path.name()));
                 assert_eq!(line["shape"], serde_json::json!([6, 3, 12, 12]));

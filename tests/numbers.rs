@@ -239,11 +239,11 @@ fn a_saved_run_with_keys_of_an_older_version_is_evaluated_and_not_trained() {
     let run = run(dir.path(), "run", &[]);
     let mut config = json(&run.join("config.json"));
     (config["method"]["nce_z"], config["method"]["in_batch"], config["model"]["sync"]) = (json!("ema"), json!(true), json!(1));
-    config["optim"]["betas"] = json!([0.9, 0.999]);
+    config["optim"]["dampening"] = json!(0.5);
     fs::write(run.join("config.json"), config.to_string()).unwrap();
     for mut command in [eval(dir.path(), &["knn"]), unmix(dir.path(), &["export", "--run", "run", "--out", "x.safetensors"])] {
         let said = text(&succeed(&mut command));
-        for key in ["method.nce_z", "method.in_batch", "model.sync", "optim.betas"] {
+        for key in ["method.nce_z", "method.in_batch", "model.sync", "optim.dampening"] {
             assert!(said.contains(key), "no {key} in {said}");
         }
         assert_eq!(said.matches("warning").count(), 1, "{said}");

@@ -124,7 +124,7 @@ fn the_constants_of_the_texts_are_those_of_the_tables() {
             for (place, (name, _)) in ROW_LAYOUT.iter().enumerate() {
                 assert_eq!(constant(&module, &format!("ROW_{}", name.to_uppercase())) as usize, place, "{name}");
             }
-            for kind in [Kind::Copy, Kind::Blend, Kind::Paste, Kind::Fill] {
+            for kind in Kind::ALL {
                 assert_eq!(constant(&module, &format!("KIND_{}", format!("{kind:?}").to_uppercase())), kind as u32);
             }
             assert_eq!(constant(&module, "LANES") as usize, instance.lanes);

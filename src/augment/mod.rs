@@ -23,7 +23,7 @@ mod shrink;
 pub mod solarize;
 pub mod step;
 
-pub use config::{CropConfig, ViewsConfig};
+pub use config::{CropConfig, CropGroup, ViewsConfig};
 pub use crop::CropBox;
 pub use recipe::{Recipe, RecipeName, ViewParams};
 pub use resample::{Filter, Window};

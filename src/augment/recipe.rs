@@ -35,6 +35,23 @@ pub enum RecipeName {
     Swav,
     /// Crop, flip, colour jitter (.4, .4, .4, .1) with .8, gray .2: SwAV on CIFAR.
     SwavCifar,
+    /// Bicubic crop, colour jitter (.8, .8, .8, .2) with .8, gray .2, blur with .5, flip: SimCLR and SwAV on CIFAR in solo-learn.
+    SoloSymmetric,
+    /// Bicubic crop, colour jitter (.4, .4, .4, .1) with .8, gray .2, blur with .5, flip: SimSiam and MoCo on CIFAR in solo-learn.
+    SoloSymmetricWeak,
+    /// Bicubic crop, colour jitter (.4, .4, .2, .1) with .8, gray .2, flip: view 1 of BYOL and Barlow Twins on CIFAR in solo-learn.
+    #[serde(rename = "solo_asymmetric_1")]
+    SoloAsymmetric1,
+    /// Bicubic crop, colour jitter (.4, .4, .2, .1) with .8, gray .2, solarization .2, flip: view 2 beside `solo_asymmetric_1`.
+    #[serde(rename = "solo_asymmetric_2")]
+    SoloAsymmetric2,
+    /// Bicubic crop, flip, colour jitter (.4, .4, .2, .1) with .8, gray .2, blur always: view 1 of BYOL (arXiv 2006.07733) and Barlow
+    /// Twins (2103.03230) on ImageNet.
+    #[serde(rename = "byol_1")]
+    Byol1,
+    /// Bicubic crop, flip, colour jitter (.4, .4, .2, .1) with .8, gray .2, blur with .1, solarization .2: view 2 beside `byol_1`.
+    #[serde(rename = "byol_2")]
+    Byol2,
     /// Shorter side resized to 8/7 of the view, centre crop; nothing random. For evaluation.
     Center,
     /// The whole image resized to the view; nothing random. For evaluation.
@@ -52,7 +69,13 @@ impl RecipeName {
         match self {
             RecipeName::Plain | RecipeName::MocoV1 | RecipeName::Cmc => 0.1,
             RecipeName::MocoV2 | RecipeName::HtdtCifar => 0.2,
-            RecipeName::CifarMoco => 0.08,
+            RecipeName::CifarMoco
+            | RecipeName::SoloSymmetric
+            | RecipeName::SoloSymmetricWeak
+            | RecipeName::SoloAsymmetric1
+            | RecipeName::SoloAsymmetric2
+            | RecipeName::Byol1
+            | RecipeName::Byol2 => 0.08,
             RecipeName::Swav | RecipeName::SwavCifar => 0.14,
             RecipeName::Center | RecipeName::Resize => 1.0,
         }
@@ -122,7 +145,14 @@ pub struct Recipe {
 }
 
 const FLIP: Draw = Draw::Flip(RandomFlip { prob: 0.5 });
-const BLUR: Draw = Draw::Blur(RandomBlur { prob: 0.5, min_radius: 0.1, max_radius: 2.0 });
+/// The jitter of BYOL, weaker in the saturation.
+const BYOL_JITTER: Draw = Draw::Jitter(ColorJitter { prob: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 });
+/// Levels from half of the range on, as in PIL's `solarize`.
+const SOLARIZE: Draw = Draw::Solarize(RandomSolarize { prob: 0.2, threshold: 128 });
+
+fn blur(prob: f64) -> Draw {
+    Draw::Blur(RandomBlur { prob, min_radius: 0.1, max_radius: 2.0 })
+}
 
 fn gray(prob: f64) -> Draw {
     Draw::Gray(RandomGray { prob })
@@ -136,7 +166,11 @@ impl Recipe {
     /// The recipe `name` for views of `size` (height, width); crops have `min_area..max_area` of the image's area.
     pub fn new(name: RecipeName, size: (usize, usize), min_area: f64, max_area: f64) -> Self {
         use RecipeName as R;
-        let filter = if name == R::HtdtCifar { Filter::Bicubic } else { Filter::Bilinear };
+        let filter = match name {
+            R::HtdtCifar | R::SoloSymmetric | R::SoloSymmetricWeak | R::SoloAsymmetric1 | R::SoloAsymmetric2 => Filter::Bicubic,
+            R::Byol1 | R::Byol2 => Filter::Bicubic,
+            _ => Filter::Bilinear,
+        };
         let geometry = match name {
             R::Center => Geometry::Centre,
             R::Resize => Geometry::Whole,
@@ -145,10 +179,16 @@ impl Recipe {
         let (before, after) = match name {
             R::Plain | R::Cmc => (vec![], vec![FLIP]),
             R::MocoV1 => (vec![], vec![gray(0.2), jitter(1.0, 0.4, 0.4), FLIP]),
-            R::MocoV2 => (vec![], vec![jitter(0.8, 0.4, 0.1), gray(0.2), BLUR, FLIP]),
+            R::MocoV2 => (vec![], vec![jitter(0.8, 0.4, 0.1), gray(0.2), blur(0.5), FLIP]),
             R::CifarMoco | R::SwavCifar => (vec![], vec![FLIP, jitter(0.8, 0.4, 0.1), gray(0.2)]),
             R::HtdtCifar => (vec![jitter(0.8, 0.4, 0.1), gray(0.1)], vec![FLIP]),
-            R::Swav => (vec![], vec![FLIP, jitter(0.8, 0.8, 0.2), gray(0.2), BLUR]),
+            R::Swav => (vec![], vec![FLIP, jitter(0.8, 0.8, 0.2), gray(0.2), blur(0.5)]),
+            R::SoloSymmetric => (vec![], vec![jitter(0.8, 0.8, 0.2), gray(0.2), blur(0.5), FLIP]),
+            R::SoloSymmetricWeak => (vec![], vec![jitter(0.8, 0.4, 0.1), gray(0.2), blur(0.5), FLIP]),
+            R::SoloAsymmetric1 => (vec![], vec![BYOL_JITTER, gray(0.2), FLIP]),
+            R::SoloAsymmetric2 => (vec![], vec![BYOL_JITTER, gray(0.2), SOLARIZE, FLIP]),
+            R::Byol1 => (vec![], vec![FLIP, BYOL_JITTER, gray(0.2), blur(1.0)]),
+            R::Byol2 => (vec![], vec![FLIP, BYOL_JITTER, gray(0.2), blur(0.1), SOLARIZE]),
             R::Center | R::Resize => (vec![], vec![]),
         };
         Self { size, before, geometry, after }
@@ -190,14 +230,26 @@ impl Recipe {
     }
 }
 
+/// The same recipe for every view.
 impl Transform for Recipe {
-    fn apply(&self, image: &RgbImage, stream: &mut Stream, out: &mut [u8]) {
+    fn apply(&self, _view: usize, image: &RgbImage, stream: &mut Stream, out: &mut [u8]) {
         let params = self.sample(stream, image.height, image.width);
         self.render(&params, image, out);
     }
 
-    fn size(&self) -> (usize, usize) {
+    fn size(&self, _view: usize) -> (usize, usize) {
         self.size
+    }
+}
+
+/// A recipe for each view.
+impl Transform for Vec<Recipe> {
+    fn apply(&self, view: usize, image: &RgbImage, stream: &mut Stream, out: &mut [u8]) {
+        self[view].apply(view, image, stream, out);
+    }
+
+    fn size(&self, view: usize) -> (usize, usize) {
+        self[view].size
     }
 }
 
@@ -207,8 +259,24 @@ mod tests {
     use crate::rng::Purpose;
     use RecipeName as R;
 
-    const ALL: [R; 10] =
-        [R::Plain, R::MocoV1, R::MocoV2, R::CifarMoco, R::Cmc, R::HtdtCifar, R::Swav, R::SwavCifar, R::Center, R::Resize];
+    const ALL: [R; 16] = [
+        R::Plain,
+        R::MocoV1,
+        R::MocoV2,
+        R::CifarMoco,
+        R::Cmc,
+        R::HtdtCifar,
+        R::Swav,
+        R::SwavCifar,
+        R::SoloSymmetric,
+        R::SoloSymmetricWeak,
+        R::SoloAsymmetric1,
+        R::SoloAsymmetric2,
+        R::Byol1,
+        R::Byol2,
+        R::Center,
+        R::Resize,
+    ];
 
     fn pattern(height: usize, width: usize) -> RgbImage {
         RgbImage { height, width, pixels: (0..3 * height * width).map(|i| ((i * i * 37 + 11 * i) % 251) as u8).collect() }
@@ -229,8 +297,8 @@ mod tests {
             let recipe = recipe(name, (13, 17));
             for view in 0..20 {
                 let [mut at_once, mut again, mut stored] = [(); 3].map(|()| vec![0; 3 * 13 * 17]);
-                recipe.apply(&image, &mut stream(view), &mut at_once);
-                recipe.apply(&image, &mut stream(view), &mut again);
+                recipe.apply(0, &image, &mut stream(view), &mut at_once);
+                recipe.apply(0, &image, &mut stream(view), &mut again);
                 assert_eq!(at_once, again, "{name:?}");
                 let params = recipe.sample(&mut stream(view), 23, 31);
                 let text = serde_json::to_string(&params).unwrap();
@@ -246,7 +314,8 @@ mod tests {
             for (height, width) in [(1, 1), (1, 64), (64, 1), (2, 3), (7, 5), (33, 18)] {
                 for size in [(1, 1), (8, 8), (5, 19), (32, 17)] {
                     for view in 0..6 {
-                        recipe(name, size).apply(&pattern(height, width), &mut stream(view), &mut vec![0; 3 * size.0 * size.1]);
+                        let out = &mut vec![0; 3 * size.0 * size.1];
+                        recipe(name, size).apply(0, &pattern(height, width), &mut stream(view), out);
                     }
                 }
             }
@@ -270,6 +339,49 @@ mod tests {
         }
         let first = |is: fn(&Step) -> bool| views.iter().filter(|view| view.after.first().is_some_and(is)).count();
         assert!(first(|s| matches!(s, Step::Hue(_))).abs_diff(800) < 130, "each of the four comes first in a quarter of .8");
+    }
+
+    /// The step lists of solo-learn (`scripts/pretrain/cifar/augmentations`), of the BYOL paper's table of augmentations (arXiv
+    /// 2006.07733, appendix B) and of Barlow Twins' program, written out.
+    #[test]
+    fn recipes_of_pair_methods_have_the_steps_of_their_programs() {
+        let jitter = |strength, saturation, hue| {
+            Draw::Jitter(ColorJitter { prob: 0.8, brightness: strength, contrast: strength, saturation, hue })
+        };
+        let blur = |prob| Draw::Blur(RandomBlur { prob, min_radius: 0.1, max_radius: 2.0 });
+        let gray = || Draw::Gray(RandomGray { prob: 0.2 });
+        let flip = || Draw::Flip(RandomFlip { prob: 0.5 });
+        let solarize = || Draw::Solarize(RandomSolarize { prob: 0.2, threshold: 128 });
+        let (strong, weak, byol) = (jitter(0.8, 0.8, 0.2), jitter(0.4, 0.4, 0.1), jitter(0.4, 0.2, 0.1));
+        for (text, name, after) in [
+            ("solo_symmetric", R::SoloSymmetric, vec![strong, gray(), blur(0.5), flip()]),
+            ("solo_symmetric_weak", R::SoloSymmetricWeak, vec![weak, gray(), blur(0.5), flip()]),
+            ("solo_asymmetric_1", R::SoloAsymmetric1, vec![byol.clone(), gray(), flip()]),
+            ("solo_asymmetric_2", R::SoloAsymmetric2, vec![byol.clone(), gray(), solarize(), flip()]),
+            ("byol_1", R::Byol1, vec![flip(), byol.clone(), gray(), blur(1.0)]),
+            ("byol_2", R::Byol2, vec![flip(), byol.clone(), gray(), blur(0.1), solarize()]),
+        ] {
+            assert_eq!(serde_json::to_value(name).unwrap(), text);
+            let recipe = Recipe::new(name, (8, 8), name.default_min_area(), 1.0);
+            let crop = RandomResizedCrop { min_area: 0.08, max_area: 1.0, filter: Filter::Bicubic };
+            let want = Recipe { size: (8, 8), before: vec![], geometry: Geometry::RandomCrop(crop), after };
+            assert_eq!(recipe, want, "{text}");
+        }
+    }
+
+    /// Each view of a list has its own recipe and size.
+    #[test]
+    fn a_list_of_recipes_has_one_for_each_view() {
+        let image = pattern(23, 31);
+        let list = vec![recipe(R::MocoV2, (13, 17)), recipe(R::SoloAsymmetric2, (6, 5))];
+        for (view, one) in list.iter().enumerate() {
+            let (height, width) = list.size(view);
+            assert_eq!((height, width), one.size);
+            let [mut of_list, mut of_recipe] = [(); 2].map(|()| vec![0; 3 * height * width]);
+            list.apply(view, &image, &mut stream(7), &mut of_list);
+            one.apply(0, &image, &mut stream(7), &mut of_recipe);
+            assert_eq!(of_list, of_recipe);
+        }
     }
 
     #[test]
@@ -297,7 +409,7 @@ mod tests {
         let image = pattern(6, 4);
         for name in [R::Center, R::Resize] {
             let mut view = vec![0; 72];
-            recipe(name, (6, 4)).apply(&image, &mut stream(0), &mut view);
+            recipe(name, (6, 4)).apply(0, &image, &mut stream(0), &mut view);
             assert!((0..72).all(|i| view[i] == image.pixels[i % 24 * 3 + i / 24]));
         }
     }
@@ -313,7 +425,7 @@ mod tests {
             ((20, 31), 42, 668623, 1777297893),
         ] {
             let mut view = vec![0; 3 * edge * edge];
-            recipe(R::Center, (edge, edge)).apply(&pattern(image.0, image.1), &mut stream(0), &mut view);
+            recipe(R::Center, (edge, edge)).apply(0, &pattern(image.0, image.1), &mut stream(0), &mut view);
             let levels = Planes::new(edge, edge, &mut view).to_image().pixels;
             assert_eq!(levels.iter().map(|&v| u64::from(v)).sum::<u64>(), sum, "{image:?}");
             assert_eq!(

@@ -4,8 +4,11 @@ use super::{Tally, common};
 use crate::device::Opened;
 use crate::kernel::choice::paths;
 use crate::kernel::{KernelPath, Op, bank as kernel};
+use crate::loss::barlow::{Standardise, barlow, correlation, mixed};
+use crate::loss::byol::half_negative_cosines;
+use crate::loss::nt_xent::{Compared, Mates};
 use crate::loss::unmix::mixture_terms;
-use crate::loss::{Criterion, LossName, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
+use crate::loss::{Criterion, LossName, PairLoss, byol, info_nce, nt_xent, sinkhorn, swapped_prediction, unit_rows};
 use crate::rng::{Purpose, Stream};
 use burn::tensor::{Tensor, TensorData};
 
@@ -223,6 +226,128 @@ pub fn byol_has_the_gradient_of_its_definition(opened: &Opened, tally: &mut Tall
             // A target with a graph must not pull at the prediction's.
             |[predictions, targets]| byol(predictions, targets.autodiff().require_grad()),
         );
+    }
+}
+
+/// How much the positive of each image counts under DCLW, from the views of `first` and `second`, which is constant.
+fn dclw_weights(first: &Rows, second: &Rows) -> Vec<f64> {
+    let cosines: Vec<f64> = first.iter().zip(second).map(|(a, b)| dot(&unit(a), &unit(b)) / 0.5).collect();
+    let sum: f64 = cosines.iter().map(|c| c.exp()).sum();
+    cosines.iter().map(|c| 2.0 - cosines.len() as f64 * c.exp() / sum).collect()
+}
+
+/// The decoupled losses, and pairs that belong together in another order with a weight for each.
+pub fn decoupled_losses_have_the_gradient_of_their_definition(opened: &Opened, tally: &mut Tally) {
+    for (case, (n, d, t)) in (50..).zip([(5, 6, 0.5), (4, 5, 0.5), (2, 3, 0.2)]) {
+        for form in [PairLoss::NtXent, PairLoss::Dcl, PairLoss::Dclw] {
+            let mut draw = stream(case);
+            let of: Vec<u32> = draw.permutation(n);
+            let weights: Vec<f32> = (0..n).map(|_| draw.uniform() as f32).collect();
+            let inputs = [raw(&mut draw, n, d), raw(&mut draw, n, d)];
+            let mates: Rows = of.iter().map(|&row| inputs[0][row as usize].clone()).collect();
+            let constant = dclw_weights(&mates, &inputs[1]);
+            check_gradient(
+                (opened, &mut *tally),
+                &format!("{form:?} {n} x {d}"),
+                2,
+                inputs,
+                |[first, second]| {
+                    let views: Rows = first.iter().chain(second).map(|row| unit(row)).collect();
+                    let mate = |i: usize| match i < n {
+                        true => n + of.iter().position(|&row| row as usize == i).unwrap(),
+                        false => of[i - n] as usize,
+                    };
+                    let one = |i: usize| {
+                        let pair = if i < n { mate(i) - n } else { i - n };
+                        let kept = |j: &usize| *j != i && (form == PairLoss::NtXent || *j != mate(i));
+                        let sum: f64 = (0..2 * n).filter(kept).map(|j| (dot(&views[i], &views[j]) / t).exp()).sum();
+                        // The weights are constants of the step: those of where it is differentiated.
+                        let weight = if form == PairLoss::Dclw { constant[pair] } else { 1.0 };
+                        f64::from(weights[pair]) * (sum.ln() - weight * dot(&views[i], &views[mate(i)]) / t)
+                    };
+                    mean((0..2 * n).map(one))
+                },
+                |[first, second]| {
+                    let (mates, device) = (Mates::new(&of), first.device().inner());
+                    (Compared::new(first, second, t).losses(&mates, form) * mates.weights(&weights, &device)).mean()
+                },
+            );
+        }
+    }
+}
+
+/// SimSiam's loss, whose targets are constants.
+pub fn simsiam_has_the_gradient_of_its_definition(opened: &Opened, tally: &mut Tally) {
+    for (case, (n, d)) in (60..).zip([(5, 6), (1, 3), (4, 2)]) {
+        let mut draw = stream(case);
+        check_gradient(
+            (opened, &mut *tally),
+            &format!("simsiam {n} x {d}"),
+            1,
+            [raw(&mut draw, n, d), raw(&mut draw, n, d)],
+            |[predictions, targets]| mean((0..n).map(|i| -0.5 * dot(&unit(&predictions[i]), &unit(&targets[i])))),
+            |[predictions, targets]| half_negative_cosines(predictions, targets.autodiff().require_grad()).mean(),
+        );
+    }
+}
+
+/// Columns of mean 0 and variance 1.
+fn standardised(rows: &Rows, how: Standardise) -> Rows {
+    let rows: Rows = if how == Standardise::UnitStd { rows.iter().map(|row| unit(row)).collect() } else { rows.clone() };
+    let n = rows.len() as f64;
+    let mut out = rows.clone();
+    for column in 0..rows[0].len() {
+        let mean = rows.iter().map(|row| row[column]).sum::<f64>() / n;
+        let squares: f64 = rows.iter().map(|row| (row[column] - mean).powi(2)).sum();
+        let deviation = if how == Standardise::UnitStd { (squares / (n - 1.0)).sqrt() } else { (squares / n + 1e-5).sqrt() };
+        out.iter_mut().for_each(|row| row[column] = (row[column] - mean) / deviation);
+    }
+    out
+}
+
+fn correlations(a: &Rows, b: &Rows) -> Rows {
+    let at = |i: usize, j: usize| a.iter().zip(b).map(|(a, b)| a[i] * b[j]).sum::<f64>() / a.len() as f64;
+    (0..a[0].len()).map(|i| (0..b[0].len()).map(|j| at(i, j)).collect()).collect()
+}
+
+/// Barlow Twins with both ways to standardise, and the regulariser of its mixed form, through its target too.
+pub fn barlow_has_the_gradient_of_its_definition(opened: &Opened, tally: &mut Tally) {
+    const OFF: f64 = 0.25;
+    for (case, (n, d)) in (70..).zip([(6, 4), (5, 3), (4, 1)]) {
+        for how in [Standardise::BatchNorm, Standardise::UnitStd] {
+            if how == Standardise::UnitStd && d == 1 {
+                // Unit rows of one number are signs, which have no gradient.
+                continue;
+            }
+            let mut draw = stream(case);
+            let (partners, lambda) = (draw.permutation(n), exact(draw.uniform()));
+            let inputs = [raw(&mut draw, n, d), raw(&mut draw, n, d), raw(&mut draw, n, d)];
+            check_gradient(
+                (opened, &mut *tally),
+                &format!("barlow {n} x {d}, {how:?}"),
+                3,
+                inputs,
+                |[a, b, m]| {
+                    let [a, b, m] = [a, b, m].map(|rows| standardised(rows, how));
+                    let c = correlations(&a, &b);
+                    let clean: f64 = (0..d)
+                        .flat_map(|i| (0..d).map(move |j| (i, j)))
+                        .map(|(i, j)| if i == j { (c[i][j] - 1.0).powi(2) } else { OFF * c[i][j].powi(2) })
+                        .sum();
+                    let target = |i: usize, k: usize| lambda * a[i][k] + (1.0 - lambda) * b[partners[i] as usize][k];
+                    let missing: Rows = (0..n).map(|i| (0..d).map(|k| m[i][k] - target(i, k)).collect()).collect();
+                    let squares = |view: &Rows| correlations(&missing, view).iter().flatten().map(|v| v * v).sum::<f64>();
+                    clean + squares(&a) + squares(&b)
+                },
+                |[a, b, m]| {
+                    let [a, b, m] = [a, b, m].map(|rows| how.apply(rows));
+                    let rows: Vec<i64> = partners.iter().map(|&row| i64::from(row)).collect();
+                    let partner = b.clone().select(0, common::indices(&rows, &b.device()));
+                    let target = a.clone().mul_scalar(lambda) + partner.mul_scalar(1.0 - lambda);
+                    barlow(correlation(a.clone(), b.clone()), OFF) + mixed(m, target, a, b)
+                },
+            );
+        }
     }
 }
 

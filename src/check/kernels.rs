@@ -53,10 +53,11 @@ fn random(case: u64) -> (Vec<f32>, [usize; 4], MixturePlan) {
         let ((y0, y1), (x0, x1)) = (side(draw, h), side(draw, w));
         let bbox = BBox { y0, x0, y1, x1 };
         let (partner, lambda) = (draw.below(t as u64) as u32, pick(draw, &[0.0, 1.0, 0.25, draw_unit(case)]));
-        let row = match draw.below(4) {
+        let row = match draw.below(5) {
             0 => Row::default(),
             1 => Row::blend(partner, lambda),
             2 => Row::paste(partner, lambda, bbox),
+            3 => Row::resize(partner, bbox),
             _ => Row::fill(bbox, pick(draw, &[0.0, -1.5, 0.3])),
         };
         Row { own_scale: pick(draw, &[1.0, 1.0, 1.0, 0.5, 0.9]), ..row }
@@ -88,7 +89,8 @@ fn bounds(images: &[f32], [t, c, h, w]: [usize; 4], plan: &MixturePlan) -> Vec<f
                 let (image, rest) = (at / (c * h * w), at % (c * h * w));
                 let (y, x) = (rest % (h * w) / w, rest % w);
                 let row = &pass[image];
-                let from = row.partner as usize * c * h * w + rest;
+                let place = if row.kind == Kind::Resize { row.bbox.shows((h, w), (y, x)) } else { (y, x) };
+                let from = row.partner as usize * c * h * w + rest / (h * w) * (h * w) + place.0 * w + place.1;
                 let own = row.own_scale * *value;
                 let own_error =
                     if *error == 0.0 { 0.0 } else { f64::from(row.own_scale) * *error + 2.0 * U * f64::from(own.abs()) };
@@ -101,9 +103,9 @@ fn bounds(images: &[f32], [t, c, h, w]: [usize; 4], plan: &MixturePlan) -> Vec<f
                         // Second-order terms and magnitudes that differ by the errors so far.
                         ((a + b) as f32, 1.01 * (lambda * own_error + (1.0 - lambda) * source_errors[from] + rounding))
                     }
-                    Kind::Paste if row.bbox.contains(y, x) => (source[from], source_errors[from]),
+                    Kind::Paste | Kind::Resize if row.bbox.contains(y, x) => (source[from], source_errors[from]),
                     Kind::Fill if row.bbox.contains(y, x) => (row.fill_value, 0.0),
-                    Kind::Paste | Kind::Fill => (own, own_error),
+                    Kind::Paste | Kind::Resize | Kind::Fill => (own, own_error),
                 };
             }
         }

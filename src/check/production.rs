@@ -41,6 +41,7 @@ fn plans(kind: Kind, [t, _, h, w]: [usize; 4]) -> Vec<MixturePlan> {
             Kind::Blend => Row::blend(partner, WEIGHTS[i % 3]),
             Kind::Paste => Row::paste(partner, kept_area(h, w, &bbox), bbox),
             Kind::Fill => Row::fill(bbox, [-1.5, 0.3, 0.0][i % 3]),
+            Kind::Resize => Row::resize(partner, bbox),
         }
     };
     let boxes = boxes(h, w);
@@ -84,7 +85,7 @@ fn check(opened: &Opened, path: KernelPath, kind: Kind, shape: [usize; 4]) {
 /// Mixtures.
 pub fn every_kind_on_every_shape(opened: &Opened, tally: &mut Tally) {
     common::on_all_paths(opened, tally, |opened, path| {
-        for kind in [Kind::Copy, Kind::Blend, Kind::Paste, Kind::Fill] {
+        for kind in Kind::ALL {
             for shape in SHAPES {
                 common::asserting_path(Op::Mix, path, || check(opened, path, kind, shape));
             }
@@ -119,7 +120,7 @@ pub fn bytes_of_every_shape_become_images_and_mixtures(opened: &Opened, tally: &
             let made = common::asserting_path(Op::Ingest, path, || ingest(&bytes, &how, &opened.device, path));
             close(made, &images, 12.0 * U * 8.0, &about);
             let op = if Op::IngestMix.has(path) { Op::IngestMix } else { Op::Mix };
-            for kind in [Kind::Copy, Kind::Blend, Kind::Paste, Kind::Fill] {
+            for kind in Kind::ALL {
                 for plan in plans(kind, shape) {
                     let mixed = common::asserting_path(op, path, || ingest_mix(&bytes, &how, &plan, &opened.device, path));
                     // Twice the bound of `ingest_and_mix_in_one_pass_are_those_in_two`: copies scale an image by two.

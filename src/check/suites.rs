@@ -74,6 +74,11 @@ pub const SUITES: &[Suite] = &[
     golden("schedule", "learning rates with golden numbers (host)", |dir, _, tally| golden::schedule::check(dir, tally)),
     golden("augment", "augmentations with PIL and torchvision (host)", |dir, _, tally| golden::augment::check(dir, tally)),
     golden("mixture", "mixed images with golden numbers, on every path", golden::mixture::check),
+    golden(
+        "mixture_zoo",
+        "plans of further mixtures and their images with golden numbers, on every path",
+        golden::mixture_zoo::check,
+    ),
     golden("colour", "colour spaces with golden numbers, on every path", golden::colour::check),
     golden("norm", "batch norm, its gradients and statistics with PyTorch", |dir, opened, tally| {
         golden::norm::check(dir, &opened.device, tally);
@@ -91,6 +96,13 @@ pub const SUITES: &[Suite] = &[
     golden("trace_bank", "steps of InsDis and CMC with PyTorch", |dir, opened, tally| {
         on_net_paths(opened, tally, |opened, tally| golden::trace::check(dir, "trace_bank", opened, tally));
     }),
+    golden(
+        "trace_pair",
+        "steps of SimCLR, BYOL, SwAV, SimSiam, Barlow Twins, i-Mix and MixCo with PyTorch",
+        |dir, opened, tally| {
+            on_net_paths(opened, tally, |opened, tally| golden::pair::check(dir, opened, tally));
+        },
+    ),
     golden("optim", "rules of optimizers and exact accumulation with PyTorch", |dir, opened, tally| {
         golden::optim::check(dir, &opened.device, tally);
         golden::trace::check(dir, "optim", opened, tally);
@@ -153,6 +165,21 @@ pub const SUITES: &[Suite] = &[
         "a loaded batch with the mixture of Un-Mix with plain loops",
         upload::the_batch_mixture_is_of_the_first_view_and_the_views_stay_clean,
     ),
+    kernel(
+        "crops",
+        "a loaded batch with crops of two sizes and their mixtures with plain loops",
+        upload::crops_of_two_sizes_and_their_mixtures,
+    ),
+    kernel(
+        "across_views",
+        "a loaded batch whose views are mixed with each other with plain loops",
+        upload::views_are_mixed_with_each_other,
+    ),
+    kernel(
+        "batch_mixtures",
+        "a loaded batch with mixtures of other views and of halves with plain loops",
+        upload::batch_mixtures_are_of_their_views_and_may_be_fewer_than_the_images,
+    ),
     on_device(
         Group::Scores,
         "bank_scores",
@@ -210,6 +237,9 @@ pub const SUITES: &[Suite] = &[
     gradient("info_nce", gradients::info_nce_has_the_gradient_of_its_definition),
     gradient("mixture_terms", gradients::mixture_terms_have_the_gradient_of_their_definition),
     gradient("nt_xent", gradients::nt_xent_has_the_gradient_of_its_definition),
+    gradient("decoupled", gradients::decoupled_losses_have_the_gradient_of_their_definition),
+    gradient("simsiam", gradients::simsiam_has_the_gradient_of_its_definition),
+    gradient("barlow", gradients::barlow_has_the_gradient_of_its_definition),
     gradient("byol", gradients::byol_has_the_gradient_of_its_definition),
     gradient("swav", gradients::swapped_predictions_have_the_gradient_of_their_definition),
     gradient("sinkhorn", gradients::sinkhorn_is_its_definition_and_overflows_nowhere),

@@ -26,7 +26,7 @@ fn assert_close(what: &str, got: Tensor<1>, want: impl Iterator<Item = f64>) {
     }
 }
 
-/// SGD with and without an old velocity and decay, moving averages, and the sum of squares, of one tensor and of many of all sizes. The tensors
+/// SGD with and without an old velocity, decay and Nesterov's form, moving averages, and the sum of squares, of one tensor and of many of all sizes. The tensors
 /// that go in stay as they are where somebody else holds them.
 pub fn every_path_moves_parameters_as_the_loops_do(opened: &Opened, tally: &mut Tally) {
     // More tensors than a launch takes, so that each size stands at several places of one.
@@ -49,25 +49,29 @@ fn check(opened: &Opened, counts: &[usize], path: KernelPath) {
     let tensor = |values: &[f32]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), &opened.device);
     let wide = |values: &[f32], i: usize| f64::from(values[i]);
 
-    // Decay and first steps differ from tensor to tensor.
-    for shift in 0..4 {
+    // Rates, decay and first steps differ from tensor to tensor.
+    for (shift, nesterov) in (0..4).flat_map(|shift| [(shift, false), (shift, true)]) {
+        let rate = |at: usize| if at.is_multiple_of(3) { 0.3 } else { 0.05 };
         let decay = |at: usize| if (at + shift) & 1 == 0 { 0.0 } else { 1e-2 };
         let first = |at: usize| (at + shift) & 2 == 0;
         let moved = |(at, [weight, gradient, velocity]): (usize, &Host)| Moved {
             weight: tensor(weight),
             gradient: tensor(gradient),
             velocity: (!first(at)).then(|| tensor(velocity)),
+            lr: rate(at),
             weight_decay: decay(at),
         };
         let moved: Vec<Moved> = all.iter().enumerate().map(moved).collect();
         let held: Vec<[Tensor<1>; 2]> = moved.iter().map(|one| [one.weight.clone(), one.gradient.clone()]).collect();
-        let step = SgdStep { lr: 0.3, momentum: 0.9 };
+        let step = SgdStep { momentum: 0.9, nesterov };
         let next = common::asserting_path(Op::Update, path, || update::sgd(moved, step, path));
         assert_eq!(next.len(), all.len());
         for (at, ((weight, velocity), [w, g, v])) in next.into_iter().zip(&all).enumerate() {
-            let wanted = |i: usize| (if first(at) { 0.0 } else { 0.9 * wide(v, i) }) + wide(g, i) + decay(at) * wide(w, i);
+            let decayed = |i: usize| wide(g, i) + decay(at) * wide(w, i);
+            let wanted = |i: usize| (if first(at) { 0.0 } else { 0.9 * wide(v, i) }) + decayed(i);
+            let direction = |i: usize| if nesterov { decayed(i) + 0.9 * wanted(i) } else { wanted(i) };
             assert_close(&format!("velocity {at}"), velocity, (0..w.len()).map(wanted));
-            assert_close(&format!("weight {at}"), weight, (0..w.len()).map(|i| wide(w, i) - 0.3 * wanted(i)));
+            assert_close(&format!("weight {at}"), weight, (0..w.len()).map(|i| wide(w, i) - rate(at) * direction(i)));
         }
         for ([weight, gradient], [w, g, _]) in held.into_iter().zip(&all) {
             assert_eq!(common::values(weight), *w, "a weight that somebody else holds");

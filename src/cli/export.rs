@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::method::Net;
 use crate::model::resnet::{BlockKind, ResNetConfig, Stem};
 use crate::model::tensors::{SANE, first_bad};
-use crate::model::{HeadName, Shape, StateDict, state, weights};
+use crate::model::{HeadName, Shape, StateDict, Step, state, weights};
 use crate::train::checkpoint::{Checkpoint, Which, find};
 
 /// Writes the encoder of a run under the names of other libraries.
@@ -123,9 +123,17 @@ impl Export {
             (false, _) if timm => {}
             (false, _) => lines.push("m.fc = torch.nn.Identity()".into()),
             (true, HeadName::Linear) => lines.push(format!("m.fc = torch.nn.Linear({features}, {dim})")),
-            (true, HeadName::Mlp) => lines.push(format!(
-                "m.fc = torch.nn.Sequential(torch.nn.Linear({features}, {features}), torch.nn.ReLU(), torch.nn.Linear({features}, {dim}))"
-            )),
+            (true, HeadName::Mlp) => {
+                let module = |step: &Step| match *step {
+                    Step::Linear { input, output, bias: true } => format!("torch.nn.Linear({input}, {output})"),
+                    Step::Linear { input, output, bias: false } => format!("torch.nn.Linear({input}, {output}, bias=False)"),
+                    Step::Norm { width, affine: true } => format!("torch.nn.BatchNorm1d({width})"),
+                    Step::Norm { width, affine: false } => format!("torch.nn.BatchNorm1d({width}, affine=False)"),
+                    Step::Relu => "torch.nn.ReLU()".to_owned(),
+                };
+                let modules: Vec<String> = model.head.steps(features).iter().map(module).collect();
+                lines.push(format!("m.fc = torch.nn.Sequential({})", modules.join(", ")));
+            }
         }
         lines.push(format!("m.load_state_dict(load_file(\"{}\"), strict=True)", self.out.display()));
         lines.join("\n")
@@ -191,7 +199,7 @@ pub(super) fn about(config: &RunConfig, shape: &Shape, head: bool) -> Value {
         "stem": model.stem,
         "stem_channels": model.stem_channels,
         "features": shape.features(),
-        "head": head.then(|| json!({ "name": model.head.name, "dim": model.head.dim })),
+        "head": head.then(|| json!(model.head)),
         "image_size": config.views.crop.size,
         "color_space": config.views.color_space,
         "mean": norm.mean,

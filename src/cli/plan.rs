@@ -83,11 +83,11 @@ impl Plan {
 }
 
 impl Said<'_> {
-    /// The nets with the parts of each; equal ones stand together.
-    fn nets(&self) -> Vec<(Vec<&'static str>, Vec<LayerCost>)> {
+    /// The nets with the parts of each on a view of `size`; equal ones stand together.
+    fn nets(&self, size: (usize, usize)) -> Vec<(Vec<&'static str>, Vec<LayerCost>)> {
         let mut all: Vec<(Vec<&'static str>, Vec<LayerCost>)> = Vec::new();
         for net in self.config.method.demands().nets {
-            let layers = self.config.model.cost(net.channels.len(), self.config.view_size()).layers;
+            let layers = self.config.model.cost(net.channels.len(), size).layers;
             match all.iter_mut().find(|(_, known)| *known == layers) {
                 Some((names, _)) => names.push(net.name),
                 None => all.push((vec![net.name], layers)),
@@ -106,19 +106,29 @@ impl Said<'_> {
         tensors
     }
 
-    fn text(&self) -> Vec<String> {
-        let Self { config, images, device, length, trial } = self;
+    /// A table of each net, with `views.crops` for each size of views.
+    fn nets_in_words(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (names, layers) in self.nets() {
-            let weights: u128 = layers.iter().map(|layer| layer.weights).sum();
-            let each = if names.len() > 1 { ", each" } else { "" };
-            lines.push(format!("{}{each}: {weights} weights and statistics, {}", names.join(", "), size(weights * F32)));
-            lines.push(format!("  {:12} {:>16} {:>12} {:>24}", "part", "output", "weights", "kept of a forward, at least"));
-            for LayerCost { name, map: [c, h, w], weights, kept } in layers {
-                let kept = size(kept * F32 * self.micro_batch() as u128);
-                lines.push(format!("  {name:12} {:>16} {weights:>12} {kept:>24}", format!("{c} x {h} x {w}")));
+        for ((height, width), views) in self.config.forwards() {
+            let crops =
+                self.config.views.crops.as_ref().map_or(String::new(), |_| format!(" on {views} views of {height} x {width}"));
+            for (names, layers) in self.nets((height, width)) {
+                let weights: u128 = layers.iter().map(|layer| layer.weights).sum();
+                let each = if names.len() > 1 { ", each" } else { "" };
+                lines.push(format!("{}{each}{crops}: {weights} weights and statistics, {}", names.join(", "), size(weights * F32)));
+                lines.push(format!("  {:12} {:>16} {:>12} {:>24}", "part", "output", "weights", "kept of a forward, at least"));
+                for LayerCost { name, map: [c, h, w], weights, kept } in layers {
+                    let kept = size(kept * F32 * (self.micro_batch() * views) as u128);
+                    lines.push(format!("  {name:12} {:>16} {weights:>12} {kept:>24}", format!("{c} x {h} x {w}")));
+                }
             }
         }
+        lines
+    }
+
+    fn text(&self) -> Vec<String> {
+        let Self { config, images, device, length, trial } = self;
+        let mut lines = self.nets_in_words();
         let parts = config.parts(*images);
         let all: u128 = parts.iter().map(|part| part.bytes).sum();
         lines.push(format!("memory, at least: {}", size(all)));
@@ -164,8 +174,13 @@ impl Said<'_> {
         let bytes = |parts: Vec<Part>| {
             parts.into_iter().map(|part| json!({ "what": part.what, "bytes": part.bytes as u64 })).collect::<Vec<_>>()
         };
+        // A net stands there once for each size of its views.
+        let nets = config.forwards().into_iter().flat_map(|(size, views)| {
+            let nets = self.nets(size).into_iter();
+            nets.map(move |(names, layers)| json!({ "names": names, "size": [size.0, size.1], "views": views, "parts": layers }))
+        });
         json!({
-            "nets": self.nets().into_iter().map(|(names, layers)| json!({ "names": names, "parts": layers })).collect::<Vec<_>>(),
+            "nets": nets.collect::<Vec<_>>(),
             "images": images, "batch": config.data.batch, "micro_batch": self.micro_batch(),
             "memory": bytes(config.parts(*images)), "tensors": bytes(self.tensors()),
             "device": { "name": device.info.name, "memory": device.info.memory(), "largest_tensor": device.info.largest_tensor() },

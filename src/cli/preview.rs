@@ -48,10 +48,10 @@ impl Preview {
         let source = config.data.open(Split::Train, config.seed)?;
         let length = Length::of(&config, source.len())?;
         let upload =
-            Upload { target: opened.target(), norm: config.views.normalization(), size: config.view_size(), seed: config.seed };
+            Upload { target: opened.target(), norm: config.views.normalization(), sizes: config.view_sizes(), seed: config.seed };
         upload.check(config.data.batch)?;
         let first = jobs(&config, source.len(), length, 0).take(1);
-        let mut loader = Loader::start(source.clone(), Arc::new(config.views.recipe()), config.data.loader_options(), first);
+        let mut loader = Loader::start(source.clone(), Arc::new(config.view_recipes()), config.data.loader_options(), first);
         let batch = loader.next().ok_or_else(|| Error::run("the loader gave no batch"))??;
         let mut sheet = preview::sheet(self.count, source.as_ref(), &batch, &upload)?;
         sheet.title = format!("{}, mixture {}, seed {}, first batch", source.describe(), config.mixture.name.text(), config.seed);

@@ -27,7 +27,7 @@ pub fn problems(root: &Value, value: &mut Value) -> Vec<Problem> {
 }
 
 /// What other programs call our keys.
-const KEYS: [(&str, &str); 22] = [
+const KEYS: [(&str, &str); 24] = [
     ("learning_rate", "optim.lr"),
     ("base_lr", "optim.lr"),
     ("wd", "optim.weight_decay"),
@@ -44,6 +44,8 @@ const KEYS: [(&str, &str); 22] = [
     ("image_size", "views.crop.size"),
     ("img_size", "views.crop.size"),
     ("crop_size", "views.crop.size"),
+    ("num_crops", "views.crops"),
+    ("nmb_crops", "views.crops"),
     ("queue_size", "method.memory.size"),
     ("nce_k", "method.memory.size"),
     ("nce_t", "method.temperature"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::RunConfig;
 
 /// The largest value of each size, by its key. Where several variants have a key of this name, it holds for all.
-const MOST: [(&str, u64); 31] = [
+const MOST: [(&str, u64); 41] = [
     // Images are numbered in 32 bits, and a batch has to fit one tensor.
     ("data.batch", 1 << 20),
     ("data.micro_batch", 1 << 20),
@@ -19,15 +19,27 @@ const MOST: [(&str, u64); 31] = [
     ("data.source.height", 1 << 14),
     ("data.source.width", 1 << 14),
     ("views.crop.size", 1 << 13),
+    ("views.crops[].count", 1 << 6),
+    ("views.crops[].size", 1 << 13),
     ("mixture.global.attempts", 1000),
     ("mixture.region.attempts", 1000),
     ("mixture.erase.attempts", 1 << 20),
     ("mixture.cutout.size", 1 << 16),
+    // A pass over the images for each.
+    ("mixture.partners", 1000),
     // The cursor of a queue is saved in 24 bits.
     ("method.memory.size", 1 << 24),
     ("method.negatives", 1 << 24),
+    ("method.prototypes", 1 << 20),
+    ("method.sinkhorn_iterations", 1000),
+    ("method.predictor.hidden", 1 << 16),
+    // Times the steps of an epoch.
+    ("method.memory.start_epoch", 1 << 31),
+    ("method.freeze_prototypes_steps", 1 << 50),
     ("model.stem_channels", 1 << 14),
     ("model.head.dim", 1 << 16),
+    ("model.head.layers", 16),
+    ("model.head.hidden", 1 << 16),
     ("model.bn_splits", 1 << 16),
     // Times the steps of an epoch, which number images in 32 bits.
     ("schedule.epochs", 1 << 31),
@@ -62,10 +74,19 @@ impl RunConfig {
     /// One line per size that no machine could have.
     pub(super) fn too_large(&self) -> Vec<String> {
         let Ok(value) = serde_json::to_value(self) else { return Vec::new() };
-        let at = |key: &str| value.pointer(&format!("/{}", key.replace('.', "/"))).and_then(Value::as_u64);
-        let over = MOST.iter().filter_map(|&(key, most)| Some((key, most, at(key).filter(|value| *value > most)?)));
-        over.map(|(key, most, value)| format!("`{key}` is {value}, must be at most {most}")).collect()
+        let over = MOST.iter().flat_map(|&(key, most)| at(&value, key).into_iter().map(move |(key, value)| (key, most, value)));
+        over.filter(|(_, most, value)| value > most)
+            .map(|(key, most, value)| format!("`{key}` is {value}, must be at most {most}"))
+            .collect()
     }
+}
+
+/// The whole numbers at a key, in which `[]` stands for every entry of a list, each with its own key.
+fn at(config: &Value, key: &str) -> Vec<(String, u64)> {
+    let number = |key: &str| Some((key.to_owned(), config.pointer(&format!("/{}", key.replace('.', "/")))?.as_u64()?));
+    let Some((list, rest)) = key.split_once("[]") else { return number(key).into_iter().collect() };
+    let entries = config.pointer(&format!("/{}", list.replace('.', "/"))).and_then(Value::as_array).map_or(0, Vec::len);
+    (0..entries).filter_map(|entry| number(&format!("{list}.{entry}{rest}"))).collect()
 }
 
 #[cfg(test)]
@@ -80,7 +101,7 @@ mod tests {
         let integers = keys.iter().filter(|key| key.kind.contains("integer") && !key.kind.contains("name"));
         let without: Vec<&str> = integers
             .map(|key| key.path.as_str())
-            .filter(|path| !path.contains("[]") && !ANY.contains(path) && !MOST.iter().any(|(known, _)| known == path))
+            .filter(|path| !ANY.contains(path) && !MOST.iter().any(|(known, _)| known == path))
             .collect();
         assert!(without.is_empty(), "{without:?}");
         let gone: Vec<&str> = MOST.iter().map(|(key, _)| *key).filter(|known| !keys.iter().any(|key| key.path == *known)).collect();
@@ -95,14 +116,26 @@ mod tests {
                 let mut config = serde_json::json!({"schedule": {"steps": 1}});
                 let variant = match key {
                     "method.negatives" => "method.name=insdis",
+                    "method.predictor.hidden" => "method.name=byol",
+                    "method.prototypes"
+                    | "method.sinkhorn_iterations"
+                    | "method.memory.start_epoch"
+                    | "method.freeze_prototypes_steps" => "method.name=swav",
                     key if key.starts_with("data.source") => "data.source.name=synthetic",
                     "mixture.cutout.size" => "mixture.name=cutout",
+                    "mixture.partners" => "mixture.name=inputmix",
                     key if key.starts_with("mixture.erase") => "mixture.name=erase",
                     key if key.starts_with("mixture.") => "mixture.name=im",
                     _ => "seed=1",
                 };
                 super::super::layer::set(&mut config, variant).unwrap();
-                super::super::layer::set(&mut config, &format!("{key}={value}")).unwrap();
+                let setting = match key.split_once("[].") {
+                    Some((list, "count")) => format!("{list}=[{{\"count\": {value}}}]"),
+                    Some((list, name)) => format!("{list}=[{{\"count\": 1, \"{name}\": {value}}}]"),
+                    None => format!("{key}={value}"),
+                };
+                super::super::layer::set(&mut config, &setting).unwrap();
+                let key = key.replace("[]", ".0");
                 let said = RunConfig::from_value(config).err().map(|error| error.details().join("\n")).unwrap_or_default();
                 // Some types end before 64 bits do.
                 let refused = said.contains(&format!("`{key}` is {value}, must be at most {most}"))

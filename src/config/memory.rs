@@ -3,6 +3,7 @@
 use super::RunConfig;
 use crate::device::{DeviceInfo, memory};
 use crate::error::{Error, Result};
+use crate::method::Net;
 
 /// Bytes of an f32.
 const F32: u128 = 4;
@@ -51,18 +52,17 @@ impl RunConfig {
 
     /// The rows of all memories.
     fn memories(&self, images: usize) -> Part {
-        let trained = self.method.demands().nets.iter().filter(|net| net.trained).count();
         let (rows, dim) = (self.method.memory_rows(images) as u128, self.model.head.dim as u128);
         Part {
-            what: format!("memories of negatives, {trained} x {rows} rows of {dim}"),
-            bytes: trained as u128 * rows * dim * F32,
+            what: format!("memories, {rows} rows of {dim}"),
+            bytes: rows * dim * F32,
             hint: "use fewer images (`data.limit`), a smaller `method.memory.size` or `model.head.dim`",
         }
     }
 
     /// The scores of one forward against its negatives, once as they are and once as probabilities.
     fn scores(&self) -> Part {
-        let (queries, negatives) = (self.micro_batch(), self.method.negatives() as u128);
+        let (queries, negatives) = (self.micro_batch(), self.method.negatives(self.data.batch) as u128);
         Part {
             what: format!("scores of {queries} queries against {negatives} negatives, twice"),
             bytes: 2 * queries * (1 + negatives) * F32,
@@ -72,13 +72,35 @@ impl RunConfig {
 
     /// Images as bytes: one batch, without its partners.
     fn views_of_a_batch(&self) -> Part {
-        let (height, width) = self.view_size();
-        let (batch, views) = (self.data.batch as u128, self.method.views() as u128);
+        let batch = self.data.batch as u128;
+        let image: u128 = self.view_sizes().iter().map(|&(height, width)| 3 * height as u128 * width as u128).sum();
         Part {
             what: format!("views of {batch} images"),
-            bytes: batch * views * 3 * height as u128 * width as u128,
-            hint: "use a smaller `data.batch` or `views.crop.size`",
+            bytes: batch * image,
+            hint: "use a smaller `data.batch`, smaller views (`views.crop.size`) or fewer of them (`views.crops`)",
         }
+    }
+
+    /// The forwards that a step certainly keeps for its backward pass, as a size of views and how many of an image go through together: with
+    /// `views.crops` all views, those of a size together, since all of them predict; otherwise one view.
+    pub fn forwards(&self) -> Vec<((usize, usize), usize)> {
+        let sizes = self.view_sizes();
+        let kept = if self.views.crops.is_some() { &sizes[..] } else { &sizes[..1] };
+        let mut forwards: Vec<((usize, usize), usize)> = Vec::new();
+        for &size in kept {
+            match forwards.iter_mut().find(|(known, _)| *known == size) {
+                Some((_, views)) => *views += 1,
+                None => forwards.push((size, 1)),
+            }
+        }
+        forwards
+    }
+
+    /// The images of the forwards of [`RunConfig::forwards`] in words.
+    fn images_of_forwards(&self) -> String {
+        let views: usize = self.forwards().iter().map(|(_, views)| views).sum();
+        let images = format!("{} images", self.micro_batch());
+        if views == 1 { images } else { format!("{images}, {views} views of each") }
     }
 
     /// The largest `data.micro_batch` with which the run could fit by what is counted here, or the whole batch; `None` if not even the smallest
@@ -96,7 +118,7 @@ impl RunConfig {
         fitting.next()
     }
 
-    /// Bytes of a checkpoint's tensors: weights, velocities, memories.
+    /// Bytes of a checkpoint's tensors: weights, what the optimizer remembers, memories.
     pub fn checkpoint_bytes(&self, images: usize) -> u128 {
         self.parts(images)[..3].iter().map(|part| part.bytes).sum()
     }
@@ -104,17 +126,27 @@ impl RunConfig {
     /// All that is there when a forward ends.
     pub fn parts(&self, images: usize) -> Vec<Part> {
         let nets = self.method.demands().nets;
-        let cost = |net: &crate::method::Net| self.model.cost(net.channels.len(), self.view_size());
-        let all: u128 = nets.iter().map(|net| cost(net).weights).sum();
-        let trained: u128 = nets.iter().filter(|net| net.trained).map(|net| cost(net).weights).sum();
-        let kept: u128 = nets.iter().filter(|net| net.trained).map(|net| cost(net).kept).sum();
+        let forwards = self.forwards();
+        let weights = |net: &Net| self.model.cost(net.channels.len(), forwards[0].0).weights;
+        let kept = |net: &Net| -> u128 {
+            forwards.iter().map(|&(size, views)| views as u128 * self.model.cost(net.channels.len(), size).kept).sum()
+        };
+        let beside = self.method.beside(self.model.head.dim);
+        let all = nets.iter().map(weights).sum::<u128>() + beside;
+        let trained = nets.iter().filter(|net| net.trained).map(weights).sum::<u128>() + beside;
+        let kept: u128 = nets.iter().filter(|net| net.trained).map(kept).sum();
+        let slots = self.optim.slots();
         let net = "use a smaller `model.width`, `model.stem_channels` or `model.head.dim`";
         vec![
             Part { what: format!("weights of {} nets", nets.len()), bytes: all * F32, hint: net },
-            Part { what: "velocities of the optimizer".into(), bytes: trained * F32, hint: net },
+            Part {
+                what: format!("what the optimizer remembers, {slots} per weight"),
+                bytes: slots as u128 * trained * F32,
+                hint: net,
+            },
             self.memories(images),
             Part {
-                what: format!("what a forward of {} images keeps for its backward pass, at least", self.micro_batch()),
+                what: format!("what a forward of {} keeps for its backward pass, at least", self.images_of_forwards()),
                 bytes: self.micro_batch() * kept * F32,
                 hint: "use a smaller `data.micro_batch` (or `data.batch`), `views.crop.size` or `model.width`",
             },
@@ -127,12 +159,17 @@ impl RunConfig {
     pub fn tensors(&self, images: usize) -> Vec<Part> {
         let nets = self.method.demands().nets;
         let trained = nets.iter().filter(|net| net.trained).count() as u128;
-        let largest = nets.iter().map(|net| self.model.cost(net.channels.len(), self.view_size()).largest_map).max().unwrap_or(0);
+        // Values of an image's largest map, and how many such maps are one tensor.
+        let map = |net: &Net, (size, views): ((usize, usize), usize)| {
+            (self.model.cost(net.channels.len(), size).largest_map * views as u128, views as u128)
+        };
+        let maps = nets.iter().flat_map(|net| self.forwards().into_iter().map(move |forward| map(net, forward)));
+        let (largest, views) = maps.max().unwrap_or((0, 1));
         let (memories, scores) = (self.memories(images), self.scores());
         vec![
             Part { bytes: memories.bytes / trained.max(1), ..memories },
             Part {
-                what: format!("the largest map of {} images", self.micro_batch()),
+                what: format!("the largest map of {} images", self.micro_batch() * views),
                 bytes: self.micro_batch() * largest * F32,
                 hint: "use a smaller `data.micro_batch` (or `data.batch`), `views.crop.size` or `model.width`",
             },
@@ -215,6 +252,33 @@ mod tests {
         assert_eq!(parts[2].bytes, 4096 * 128 * 4);
         assert_eq!(parts[4].bytes, 2 * 64 * 4097 * 4);
         assert_eq!(parts[5].bytes, 64 * 2 * 3 * 224 * 224);
+        let adam = run(&["method.memory.size=4096", "data.batch=64", "model.head.dim=128", "optim.name=adam"]);
+        assert_eq!(adam.parts(1000)[1].bytes, 2 * net * 4);
+    }
+
+    /// All crops are bytes of the batch and maps of the backward pass; those of a size are one tensor.
+    #[test]
+    fn crops_count_by_their_sizes() {
+        let plain = run(&["method.memory.size=4096", "data.batch=64", "views.crop.size=64"]);
+        let mut crops = plain.clone();
+        // No method takes crops yet: the config is not checked.
+        crops.views.crops = Some(serde_json::from_value(json!([{"count": 2}, {"count": 6, "size": 32}])).unwrap());
+        assert_eq!(crops.forwards(), [((64, 64), 2), ((32, 32), 6)]);
+        let (one, all) = (plain.parts(1000), crops.parts(1000));
+        for same in [0, 1, 2, 4] {
+            assert_eq!(one[same], all[same]);
+        }
+        assert_eq!(all[5].bytes, 64 * 3 * (2 * 64 * 64 + 6 * 32 * 32));
+        let at = |size| plain.model.cost(3, (size, size));
+        assert_eq!(one[3].bytes, 64 * 4 * at(64).kept);
+        assert_eq!(all[3].bytes, 64 * 4 * (2 * at(64).kept + 6 * at(32).kept));
+        assert!(all[3].what.contains("64 images, 8 views of each"), "{}", all[3].what);
+        // Two maps of 64 x 64 are more than six of 32 x 32.
+        let largest = &crops.tensors(1000)[1];
+        assert_eq!(largest.bytes, 2 * plain.tensors(1000)[1].bytes);
+        assert_eq!(largest.what, "the largest map of 128 images");
+        crops.views.crops.as_mut().unwrap()[1].count = 9;
+        assert_eq!(crops.tensors(1000)[1].bytes, 9 * 64 * 4 * at(32).largest_map);
     }
 
     /// The limit of wgpu is on a tensor: the largest map counts, not the images alone.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::ViewsConfig;
+use crate::augment::{Recipe, ViewsConfig};
 use crate::data::DataConfig;
 use crate::error::Result;
 use crate::eval::finetune::FinetuneConfig;
@@ -255,9 +255,27 @@ impl RunConfig {
         self.data.micro_batch.map_or(1, |micro| self.data.batch / micro)
     }
 
-    /// Height and width of a view in pixels.
-    pub fn view_size(&self) -> (usize, usize) {
-        (self.views.crop.size, self.views.crop.size)
+    /// The recipes of the views of an image, in their order. Each has its view's size.
+    pub fn view_recipes(&self) -> Vec<Recipe> {
+        self.views.recipes(self.method.views())
+    }
+
+    /// Height and width of each view of an image in pixels, in their order.
+    pub fn view_sizes(&self) -> Vec<(usize, usize)> {
+        self.view_recipes().iter().map(|recipe| recipe.size).collect()
+    }
+
+    /// Views of each size, those of the first size first.
+    pub fn crops(&self) -> Vec<usize> {
+        self.view_sizes().chunk_by(|a, b| a == b).map(<[(usize, usize)]>::len).collect()
+    }
+
+    /// Views, from the first, of which the method wants a mixture each where every trained view is mixed (i-Mix).
+    pub fn mixed_views(&self) -> usize {
+        match &self.method {
+            MethodConfig::Moco(moco) if moco.symmetric => 2,
+            _ => 1,
+        }
     }
 
     /// What the published values of a linear probe depend on, before it is known how many classes there are.

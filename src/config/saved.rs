@@ -114,7 +114,7 @@ mod tests {
             json!({"model": {"name": "resnet9"}}),
             json!({"model": {"width": 17}}),
             json!({"views": {"crop": {"size": "large"}}}),
-            json!({"method": {"name": "simsiam"}}),
+            json!({"method": {"name": "dino"}}),
             json!({"mixture": {"name": "cutmix"}}),
             json!({"data": {"source": {"name": "coco"}}}),
         ] {

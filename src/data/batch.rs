@@ -15,25 +15,28 @@ pub struct Item {
 /// One batch to make.
 #[derive(Debug, Clone)]
 pub struct Job<P> {
-    /// The images, in the order of the batch; all with the same number of views.
+    /// The images, in the order of the batch; all with the same views.
     pub items: Vec<Item>,
     /// Handed through to the batch, for example its mixture plan.
     pub payload: P,
 }
 
-/// Makes one view of an image.
+/// Makes the views of an image, which are numbered from 0 and may differ in everything.
+///
+/// A panic, say at a view that it does not have, becomes an error of the [`Loader`](crate::data::Loader).
 pub trait Transform: Send + Sync {
-    /// Writes one view as `[3, H, W]` into `out`, every byte of it, drawing from `stream` alone.
-    fn apply(&self, image: &RgbImage, stream: &mut Stream, out: &mut [u8]);
+    /// Writes a view as `[3, H, W]` into `out`, every byte of it, drawing from `stream` alone.
+    fn apply(&self, view: usize, image: &RgbImage, stream: &mut Stream, out: &mut [u8]);
 
     /// Height and width of a view.
-    fn size(&self) -> (usize, usize);
+    fn size(&self, view: usize) -> (usize, usize);
 }
 
 /// What a job became.
 #[derive(Debug, Clone)]
 pub struct Batch<P> {
-    /// One buffer per view, `[T, 3, H, W]`. Give them back with [`Loader::recycle`](crate::data::Loader::recycle).
+    /// One buffer per view, `[T, 3, H, W]` with the view's own height and width. Give them back with
+    /// [`Loader::recycle`](crate::data::Loader::recycle).
     pub views: Vec<Vec<u8>>,
     /// The images used, `T`; differs from the job where an image was broken.
     pub index: Vec<u32>,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::data::batch::{Batch, Job, Transform};
 use crate::data::source::Source;
-use crate::data::worker::{Begun, Maker, Shared};
+use crate::data::worker::{Begun, Maker, Pool, Shared};
 use crate::error::{Error, Result};
 
 /// How the loader works. None of it changes what is loaded.
@@ -91,10 +91,9 @@ impl<P: Send + 'static> Loader<P> {
         outcome
     }
 
-    /// Gives view buffers back for reuse.
+    /// Gives view buffers back for reuse, in the order of the views.
     pub fn recycle(&self, views: Vec<Vec<u8>>) {
-        let most = views.len() * (self.shared.prefetch + 1);
-        self.shared.recycle(views, most);
+        self.shared.recycle(views);
     }
 
     /// Total time [`Loader::next`] blocked.
@@ -145,7 +144,7 @@ impl<P> Drop for Loader<P> {
 /// When no readable image can be found for an item.
 pub fn make_batch<P>(source: Arc<dyn Source>, transform: Arc<dyn Transform>, job: Job<P>) -> Result<Batch<P>> {
     let maker = Maker::new(source, transform);
-    let (begun, mut scratch) = (Begun::new(job, maker.view_bytes(), &mut Vec::new()), vec![0; maker.view_bytes()]);
+    let (begun, mut scratch) = (Begun::new(job, &maker, &mut Pool::default()), Vec::new());
     if let Some(error) = begun.work.failure() {
         return Err(error.clone());
     }

@@ -12,6 +12,8 @@ use crate::rng::{Purpose, Stream};
 struct Plain {
     len: usize,
     broken: Vec<usize>,
+    /// Images that were read.
+    read: AtomicUsize,
 }
 
 impl Source for Plain {
@@ -25,6 +27,7 @@ impl Source for Plain {
         Some(index as u32 + 1000)
     }
     fn encoded(&self, index: usize) -> Result<Encoded<'_>> {
+        self.read.fetch_add(1, SeqCst);
         if self.broken.contains(&index) {
             return Err(Error::input(format!("plain {index} is broken")));
         }
@@ -42,18 +45,39 @@ impl Source for Plain {
 struct Noise<F: Fn(u8) + Send + Sync>(F);
 
 impl<F: Fn(u8) + Send + Sync> Transform for Noise<F> {
-    fn apply(&self, image: &RgbImage, stream: &mut Stream, out: &mut [u8]) {
+    fn apply(&self, _view: usize, image: &RgbImage, stream: &mut Stream, out: &mut [u8]) {
         (self.0)(image.pixels[0]);
         out.iter_mut().for_each(|byte| *byte = image.pixels[0].wrapping_add(stream.below(7) as u8));
     }
-    fn size(&self) -> (usize, usize) {
+    fn size(&self, _view: usize) -> (usize, usize) {
         (3, 5)
     }
 }
 
-fn job(step: usize, indices: &[u32]) -> Job<usize> {
-    let streams = |index: u32| (0..2).map(|view| Stream::new(1, Purpose::View, &[0, index.into(), view])).collect();
+/// Views of three sizes; each pixel is the image's value plus noise from the stream, and the number of the view.
+struct Crops;
+
+const CROPS: [(usize, usize); 3] = [(3, 5), (2, 2), (1, 4)];
+
+impl Transform for Crops {
+    fn apply(&self, view: usize, image: &RgbImage, stream: &mut Stream, out: &mut [u8]) {
+        assert_eq!(out.len(), 3 * CROPS[view].0 * CROPS[view].1);
+        let from = image.pixels[0] + 10 * view as u8;
+        out.iter_mut().for_each(|byte| *byte = from.wrapping_add(stream.below(7) as u8));
+    }
+    fn size(&self, view: usize) -> (usize, usize) {
+        CROPS[view]
+    }
+}
+
+/// A job whose images have `views` views.
+fn job_of(views: u64, step: usize, indices: &[u32]) -> Job<usize> {
+    let streams = |index: u32| (0..views).map(|view| Stream::new(1, Purpose::View, &[0, index.into(), view])).collect();
     Job { items: indices.iter().map(|&index| Item { index, streams: streams(index) }).collect(), payload: step }
+}
+
+fn job(step: usize, indices: &[u32]) -> Job<usize> {
+    job_of(2, step, indices)
 }
 
 /// Steps of seven images that walk through 50, the last with three.
@@ -65,8 +89,8 @@ fn options(workers: usize, prefetch: usize) -> LoaderOptions {
     LoaderOptions { workers, prefetch, max_broken: 0.1 }
 }
 
-fn plain(broken: &[usize]) -> Arc<dyn Source> {
-    Arc::new(Plain { len: 50, broken: broken.to_vec() })
+fn plain(broken: &[usize]) -> Arc<Plain> {
+    Arc::new(Plain { len: 50, broken: broken.to_vec(), read: AtomicUsize::new(0) })
 }
 
 fn quiet() -> Arc<dyn Transform> {
@@ -226,4 +250,58 @@ fn recycled_buffers_are_used_and_cleanly_overwritten() {
     assert!(reused >= 1, "a batch after the second takes the buffers");
     let fresh: Vec<Summary> = jobs().map(|job| summary(make_batch(plain(&[]), quiet(), job).unwrap())).collect();
     assert_eq!(std::iter::once(first).chain(rest).map(summary).collect::<Vec<_>>(), fresh);
+}
+
+/// An image is read once, whatever the number of its views, and each view has its own size, stream and place in its own buffer.
+#[test]
+fn views_of_several_sizes_come_from_one_reading() {
+    let jobs = || (0..8).map(|step| job_of(3, step, &(step as u32 * 6..step as u32 * 6 + 6).collect::<Vec<u32>>()));
+    let single: Vec<Summary> = jobs().map(|job| summary(make_batch(plain(&[9]), Arc::new(Crops), job).unwrap())).collect();
+    for (step, (views, index, ..)) in single.iter().enumerate() {
+        assert_eq!(views.iter().map(Vec::len).collect::<Vec<_>>(), CROPS.map(|(height, width)| 6 * 3 * height * width));
+        for (view, buffer) in views.iter().enumerate() {
+            let bytes = buffer.len() / 6;
+            for (slot, made) in buffer.chunks(bytes).enumerate() {
+                // A broken image's replacement is drawn from the stream of the place.
+                let mut stream = Stream::new(1, Purpose::View, &[0, (6 * step + slot) as u64, view as u64]);
+                let want: Vec<u8> = (0..bytes).map(|_| index[slot] as u8 + 10 * view as u8 + stream.below(7) as u8).collect();
+                assert_eq!(made, want, "step {step}, image {slot}, view {view}");
+            }
+        }
+    }
+    let source = plain(&[9]);
+    for (workers, prefetch) in [(1, 1), (3, 4)] {
+        source.read.store(0, SeqCst);
+        let mut loader = Loader::start(source.clone(), Arc::new(Crops), options(workers, prefetch), jobs());
+        let mut got = Vec::new();
+        while let Some(batch) = loader.next() {
+            let batch = batch.unwrap();
+            // Buffers come back with another batch's bytes in them.
+            loader.recycle(batch.views.clone());
+            got.push(summary(batch));
+        }
+        assert_eq!(got, single, "{workers} workers");
+        assert_eq!(source.read.load(SeqCst), 48 + 1, "48 images, and one in place of the broken one");
+    }
+}
+
+/// Only the buffer of a view is used for it again: a small one would have to grow, a large one would hold memory for nothing.
+#[test]
+fn recycled_buffers_stay_with_their_view() {
+    let jobs = (0..4).map(|step| job_of(3, step, &[1, 2]));
+    let mut loader = Loader::start(plain(&[]), Arc::new(Crops), options(1, 1), jobs);
+    loader.next().unwrap().unwrap();
+    loader.recycle(Vec::from([1 << 16, 1 << 17, 1 << 18].map(Vec::with_capacity)));
+    let batches: Vec<Batch<usize>> = std::iter::from_fn(|| loader.next()).map(|batch| batch.unwrap()).collect();
+    let reused = batches.iter().find(|batch| batch.views[0].capacity() >= 1 << 16).expect("a later batch takes the buffers");
+    let capacities: Vec<usize> = reused.views.iter().map(Vec::capacity).collect();
+    assert_eq!(capacities, [1 << 16, 1 << 17, 1 << 18]);
+}
+
+#[test]
+fn a_view_that_the_transform_does_not_have_is_an_error() {
+    let mut loader = Loader::start(plain(&[]), Arc::new(Crops), options(2, 2), std::iter::once(job_of(4, 0, &[1])));
+    let error = loader.next().unwrap().unwrap_err();
+    assert!(error.message().contains("panicked while drawing a batch"), "{error}");
+    assert!(loader.next().is_none());
 }

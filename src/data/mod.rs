@@ -3,7 +3,7 @@
 //! ```text
 //! source   Encoded            one file per data set: embedded, idx, cifar, stl10, imagenet, tiny_imagenet, folder, synthetic
 //!   -> decode    RgbImage     [H, W, 3] u8, once per image
-//!   -> Transform              one view, [3, H, W] u8, drawn from the view's own stream
+//!   -> Transform              each view, [3, H, W] u8, drawn from the view's own stream
 //!   -> loader    Batch        views of [T, 3, H, W] u8, indices, labels
 //! order                       which images an epoch visits, and in how many steps
 //! ```

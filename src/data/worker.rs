@@ -36,13 +36,38 @@ struct Line<P> {
     exhausted: bool,
     /// Why not, if the jobs did not simply end. Reported after the batches before it.
     failure: Option<Error>,
-    /// Buffers for reuse.
-    pool: Vec<Vec<u8>>,
+    pool: Pool,
+}
+
+/// Buffers for reuse, by their view: those of another view may be of another size.
+#[derive(Default)]
+pub(super) struct Pool(Vec<Vec<Vec<u8>>>);
+
+impl Pool {
+    /// A buffer of `bytes` for a view. A used one still has what it held.
+    fn take(&mut self, view: usize, bytes: usize) -> Vec<u8> {
+        match self.0.get_mut(view).and_then(Vec::pop) {
+            Some(mut used) => {
+                used.resize(bytes, 0);
+                used
+            }
+            None => vec![0; bytes],
+        }
+    }
+
+    /// Keeps at most `most` buffers of each view.
+    fn keep(&mut self, views: Vec<Vec<u8>>, most: usize) {
+        self.0.resize_with(self.0.len().max(views.len()), Vec::new);
+        for (kept, buffer) in self.0.iter_mut().zip(views) {
+            kept.push(buffer);
+            kept.truncate(most);
+        }
+    }
 }
 
 impl<P> Shared<P> {
     pub fn new(maker: Maker, prefetch: usize, jobs: Box<dyn Iterator<Item = Job<P>> + Send>) -> Self {
-        let line = Line { jobs, open: VecDeque::new(), exhausted: false, failure: None, pool: Vec::new() };
+        let line = Line { jobs, open: VecDeque::new(), exhausted: false, failure: None, pool: Pool::default() };
         let (changed, ready) = (Condvar::new(), Condvar::new());
         Self { maker, prefetch: prefetch.max(1), stop: AtomicBool::new(false), line: Mutex::new(line), changed, ready }
     }
@@ -76,16 +101,14 @@ impl<P> Shared<P> {
         }
     }
 
-    /// Keeps at most `most` buffers for reuse.
-    pub fn recycle(&self, views: Vec<Vec<u8>>, most: usize) {
-        let mut line = lock(&self.line);
-        line.pool.extend(views);
-        line.pool.truncate(most);
+    /// Keeps buffers for reuse: those of the batches in flight, and of one that is being used.
+    pub fn recycle(&self, views: Vec<Vec<u8>>) {
+        lock(&self.line).pool.keep(views, self.prefetch + 1);
     }
 
     /// A worker thread, from start to end.
     pub fn work(&self) {
-        let mut scratch = vec![0; self.maker.view_bytes()];
+        let mut scratch = Vec::new();
         while let Some(work) = self.next_work() {
             while let Some(slot) = work.claim().filter(|_| !self.stop.load(SeqCst)) {
                 self.make(&work, slot, &mut scratch);
@@ -104,7 +127,7 @@ impl<P> Shared<P> {
                 return None;
             }
             if line.open.len() < self.prefetch {
-                line.draw(self.maker.view_bytes());
+                line.draw(&self.maker);
                 // Also the consumer: the line may have ended, or the batch may be empty and thereby complete.
                 self.changed.notify_all();
                 self.ready.notify_all();
@@ -116,7 +139,7 @@ impl<P> Shared<P> {
     }
 
     /// Makes one image of a batch, unless the batch is already lost.
-    fn make(&self, work: &Work, slot: usize, scratch: &mut [u8]) {
+    fn make(&self, work: &Work, slot: usize, scratch: &mut Vec<u8>) {
         if work.failure.get().is_none() {
             let made = catch_unwind(AssertUnwindSafe(|| self.maker.make(work, slot, scratch)));
             let made = made.unwrap_or_else(|panic| Err(panicked(&format!("at image {}", work.items[slot].index), &*panic)));
@@ -134,9 +157,10 @@ impl<P> Shared<P> {
 
 impl<P> Line<P> {
     /// Begins the next job, or ends the line.
-    fn draw(&mut self, view_bytes: usize) {
-        match catch_unwind(AssertUnwindSafe(|| self.jobs.next())) {
-            Ok(Some(job)) => self.open.push_back(Begun::new(job, view_bytes, &mut self.pool)),
+    fn draw(&mut self, maker: &Maker) {
+        let begin = || self.jobs.next().map(|job| Begun::new(job, maker, &mut self.pool));
+        match catch_unwind(AssertUnwindSafe(begin)) {
+            Ok(Some(begun)) => self.open.push_back(begun),
             Ok(None) => self.exhausted = true,
             Err(panic) => (self.failure, self.exhausted) = (Some(panicked("while drawing a batch", &*panic)), true),
         }
@@ -150,22 +174,14 @@ pub(super) struct Begun<P> {
 }
 
 impl<P> Begun<P> {
-    pub fn new(job: Job<P>, view_bytes: usize, pool: &mut Vec<Vec<u8>>) -> Self {
-        let bytes = job.items.len() * view_bytes;
-        let buffer = || match pool.pop() {
-            Some(mut used) => {
-                used.resize(bytes, 0);
-                Mutex::new(used)
-            }
-            None => Mutex::new(vec![0; bytes]),
-        };
-        let views = job.items.first().map_or(0, |item| item.streams.len());
+    pub fn new(job: Job<P>, maker: &Maker, pool: &mut Pool) -> Self {
+        let (images, views) = (job.items.len(), job.items.first().map_or(0, |item| item.streams.len()));
         let failure = OnceLock::new();
         if job.items.iter().any(|item| item.streams.len() != views) {
             failure.get_or_init(|| Error::run("the images of a batch have different numbers of views"));
         }
-        let views = std::iter::repeat_with(buffer).take(views).collect();
-        let (next, left) = (AtomicUsize::new(0), AtomicUsize::new(job.items.len()));
+        let views = (0..views).map(|view| Mutex::new(pool.take(view, images * maker.view_bytes(view)))).collect();
+        let (next, left) = (AtomicUsize::new(0), AtomicUsize::new(images));
         let work = Work { items: job.items, next, left, views, broken: Mutex::default(), failure };
         Self { work: Arc::new(work), payload: job.payload }
     }
@@ -233,14 +249,14 @@ impl Maker {
         Self { source, transform, decode: AtomicU64::new(0), augment: AtomicU64::new(0) }
     }
 
-    /// Bytes of one view.
-    pub fn view_bytes(&self) -> usize {
-        let (height, width) = self.transform.size();
+    /// Bytes of a view of one image.
+    fn view_bytes(&self, view: usize) -> usize {
+        let (height, width) = self.transform.size(view);
         3 * height * width
     }
 
-    /// Makes all views of one image; `scratch` holds one view.
-    pub fn make(&self, work: &Work, slot: usize, scratch: &mut [u8]) -> Result<()> {
+    /// Makes all views of one image, which is read and decoded once; `scratch` holds one view after the other.
+    pub fn make(&self, work: &Work, slot: usize, scratch: &mut Vec<u8>) -> Result<()> {
         let start = Instant::now();
         let item = &work.items[slot];
         let (image, broken) = self.load_or_next(item.index, slot)?;
@@ -248,10 +264,12 @@ impl Maker {
             lock(&work.broken).extend(broken);
         }
         let decoded = Instant::now();
-        let own = slot * scratch.len()..(slot + 1) * scratch.len();
-        for (stream, view) in item.streams.iter().zip(&work.views) {
-            self.transform.apply(&image, &mut stream.clone(), scratch);
-            lock(view)[own.clone()].copy_from_slice(scratch);
+        for (view, (stream, buffer)) in item.streams.iter().zip(&work.views).enumerate() {
+            let bytes = self.view_bytes(view);
+            scratch.resize(bytes.max(scratch.len()), 0);
+            let made = &mut scratch[..bytes];
+            self.transform.apply(view, &image, &mut stream.clone(), made);
+            lock(buffer)[slot * bytes..(slot + 1) * bytes].copy_from_slice(made);
         }
         self.decode.fetch_add((decoded - start).as_nanos() as u64, Relaxed);
         self.augment.fetch_add(decoded.elapsed().as_nanos() as u64, Relaxed);

@@ -63,7 +63,7 @@ impl Extraction {
 
     /// Images of one buffer of a batch, `[n, 3, h, w]`.
     pub fn images(&self, bytes: &[u8]) -> Tensor<4> {
-        let (height, width) = self.transform.size();
+        let (height, width) = self.transform.size(0);
         let form = Ingest::new([bytes.len() / (3 * height * width), height, width], self.norm);
         ingest(bytes, &form, &self.device, self.ingest)
     }
@@ -287,7 +287,7 @@ pub fn extract(encoder: &Frozen, source: Arc<dyn Source>, how: &Extraction, laye
 
 /// Widths of the rows of `layers`.
 pub fn widths(encoder: &Frozen, how: &Extraction, layers: &[usize]) -> Vec<usize> {
-    let (height, width) = how.transform.size();
+    let (height, width) = how.transform.size(0);
     let rows = encoder.layer_rows(Tensor::zeros([1, 3, height, width], &how.device), layers);
     rows.iter().map(|rows| rows.dims()[1]).collect()
 }

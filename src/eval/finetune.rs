@@ -255,7 +255,7 @@ impl Task<'_> {
 
     fn loader(&self, images: Vec<u32>) -> Loader<()> {
         let (seed, batch, epochs) = (self.seed, self.config.batch, self.config.epochs);
-        let recipe = Recipe::new(self.config.recipe, self.how.transform.size(), self.config.crop_min_area, 1.0);
+        let recipe = Recipe::new(self.config.recipe, self.how.transform.size(0), self.config.crop_min_area, 1.0);
         let steps = self.steps(images.len());
         let jobs = (0..epochs).flat_map(move |epoch| {
             let order = Stream::new(seed, Purpose::Probe, &[epoch, u64::MAX, 0]).permutation(images.len());

@@ -37,7 +37,7 @@ pub fn channel_stats(
     indices: Vec<u32>,
     options: LoaderOptions,
 ) -> Result<ChannelStats> {
-    let (height, width) = transform.size();
+    let (height, width) = transform.size(0);
     // The evaluation view draws nothing from its stream.
     let item = |index: &u32| Item { index: *index, streams: vec![Stream::new(0, Purpose::Probe, &[])] };
     let jobs = (0..indices.len()).step_by(BATCH).map(move |from| {

@@ -20,11 +20,16 @@ pub fn sinkhorn(scores: Tensor<2>, epsilon: f64, iterations: usize) -> Tensor<2>
     (0..iterations).fold(scaled, |log, _| log_softmax(log_softmax(log, 0), 1)).exp()
 }
 
-/// `mean_i -sum_p assignment_ip log softmax(scores_i / T)_p`, `[1]` (equation 2): one view's scores predict another view's
-/// assignments.
+/// `-sum_p assignment_ip log softmax(scores_i / T)_p` of each row, `[n]` (equation 2): one view's scores predict another view's assignments.
 ///
 /// # Shapes
 /// - `assignments`, `scores` `[n, p]`
+pub fn predictions(assignments: Tensor<2>, scores: Tensor<2>, temperature: f64) -> Tensor<1> {
+    let [n, _] = scores.dims();
+    (log_softmax(scores.div_scalar(temperature), 1) * assignments).sum_dim(1).reshape([n]).neg()
+}
+
+/// The mean of [`predictions`], `[1]`.
 pub fn swapped_prediction(assignments: Tensor<2>, scores: Tensor<2>, temperature: f64) -> Tensor<1> {
-    (log_softmax(scores.div_scalar(temperature), 1) * assignments).sum_dim(1).mean().neg()
+    predictions(assignments, scores, temperature).mean()
 }

@@ -23,9 +23,22 @@ pub struct MixtureTerms {
 /// - `lambda` `[n]`, the weight of the own image in each mixture
 pub fn mixture_terms(own: Tensor<1>, partner: Tensor<1>, lambda: Tensor<1>) -> MixtureTerms {
     let rest = lambda.clone().neg().add_scalar(1.0);
-    MixtureTerms {
-        own: own.clone().mean(),
-        partner: partner.clone().mean(),
-        total: (own * lambda).mean() + (partner * rest).mean(),
+    MixtureTerms::weighted(own, lambda, partner, rest)
+}
+
+impl MixtureTerms {
+    /// The same with a weight of each row in either term, all `[n]`.
+    pub fn weighted(own: Tensor<1>, own_weights: Tensor<1>, partner: Tensor<1>, partner_weights: Tensor<1>) -> Self {
+        Self {
+            own: own.clone().mean(),
+            partner: partner.clone().mean(),
+            total: (own * own_weights).mean() + (partner * partner_weights).mean(),
+        }
+    }
+
+    /// The terms of a pair of views in both directions.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { own: self.own + other.own, partner: self.partner + other.partner, total: self.total + other.total }
     }
 }

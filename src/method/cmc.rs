@@ -155,7 +155,7 @@ impl Method for Cmc {
     fn state(&self) -> StateDict {
         let mut all = state::collect(&self.nets);
         for (name, bank) in ["bank_l", "bank_ab"].into_iter().zip(&self.banks) {
-            all.insert(name.into(), bank.rows().into_data());
+            all.insert(name.into(), state::now(bank.rows()));
         }
         saved::put(&mut all, "nce_z_l", self.z[0].as_ref());
         saved::put(&mut all, "nce_z_ab", self.z[1].as_ref());

@@ -188,7 +188,7 @@ impl Method for InsDis {
 
     fn state(&self) -> StateDict {
         let mut all = saved::module("query", &self.query);
-        all.insert("bank".into(), self.bank.rows().into_data());
+        all.insert("bank".into(), state::now(self.bank.rows()));
         saved::put(&mut all, "nce_z", self.z.as_ref());
         all
     }

@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::contrast::hide;
 use super::{
-    At, Done, Draws, Encoded, Method, NO_MASKS, NO_UNMIX, Outcome, Position, Rows, Setup, Shard, Target, Under, index, positive,
-    saved,
+    At, Done, Draws, Encoded, Forward, Images, Length, Method, NO_MASKS, NO_UNMIX, Outcome, Position, Rows, Setup, Shard, Target,
+    Under, index, positive, saved, shuffles,
 };
 use crate::error::Result;
 use crate::loss::unmix::mixture_terms;
-use crate::loss::{Criterion, LossName, NceZ};
+use crate::loss::{Criterion, LossName, NceZ, log_sum_exp};
 use crate::memory::Queue;
 use crate::memory::queue::QueueInit;
+use crate::mixture::config::Form;
 use crate::model::state::{self, StateDict};
 use crate::model::{Encoder, Frozen, Trained, ema};
-use crate::rng::{Purpose, Stream};
+use crate::optim::MomentumSchedule;
 use crate::unread::Unread;
 
 /// `method.memory`: the queue of keys.
@@ -62,6 +63,14 @@ pub struct MocoConfig {
     pub mask_same_index: bool,
     /// Let the other images' keys of this batch be negatives too. With softmax alone.
     pub in_batch_negatives: bool,
+    /// How the momentum of the key encoder changes: constant, cosine (per step), `cosine_epoch` or `cosine_next` (i-Mix).
+    pub key_momentum_schedule: MomentumSchedule,
+    /// Where it ends.
+    pub key_momentum_final: f64,
+    /// MixCo: temperature of its soft cross entropy. Its program has .05, and 1 on ImageNet.
+    pub mix_temperature: f64,
+    /// MixCo: weight of its soft cross entropy.
+    pub mix_weight: f64,
 }
 
 impl Default for MocoConfig {
@@ -78,6 +87,10 @@ impl Default for MocoConfig {
             clean_stats_only: false,
             mask_same_index: false,
             in_batch_negatives: false,
+            key_momentum_schedule: MomentumSchedule::Constant,
+            key_momentum_final: 1.0,
+            mix_temperature: 0.05,
+            mix_weight: 1.0,
         }
     }
 }
@@ -88,8 +101,16 @@ impl MocoConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             out.push(format!("`{at}.temperature` is {}, must be above 0", self.temperature));
         }
-        if !(0.0..=1.0).contains(&self.key_momentum) {
-            out.push(format!("`{at}.key_momentum` is {}, must be in [0, 1]", self.key_momentum));
+        for (key, value) in [("key_momentum", self.key_momentum), ("key_momentum_final", self.key_momentum_final)] {
+            if !(0.0..=1.0).contains(&value) {
+                out.push(format!("`{at}.{key}` is {value}, must be in [0, 1]"));
+            }
+        }
+        if !(self.mix_temperature > 0.0 && self.mix_temperature.is_finite()) {
+            out.push(format!("`{at}.mix_temperature` is {}, must be above 0", self.mix_temperature));
+        }
+        if !(self.mix_weight >= 0.0 && self.mix_weight.is_finite()) {
+            out.push(format!("`{at}.mix_weight` is {}, must not be negative", self.mix_weight));
         }
         if self.memory.size == 0 {
             out.push(format!("`{at}.memory.size` is 0, must be at least 1"));
@@ -109,6 +130,17 @@ impl MocoConfig {
         let replayed = under.unmix && self.symmetric && !self.clean_stats_only;
         let because = "only symmetric Un-Mix with the mixture's statistics encodes it twice in the reference";
         table.key("replay_mixture_stats", replays, replayed, because, "leave it out");
+        let soft = matches!(under.form, Form::Imix | Form::Mixco);
+        let because = "the soft labels of i-Mix and MixCo are over all keys of the batch and the whole queue";
+        table.key("mask_same_index", self.mask_same_index, !soft, because, "leave it out");
+        table.key("in_batch_negatives", self.in_batch_negatives, !soft, because, "leave it out");
+        let because = "only `mixture.name` = mixco has it";
+        let mixco = under.form == Form::Mixco;
+        table.key("mix_temperature", self.mix_temperature != default.mix_temperature, mixco, because, "leave it out");
+        table.key("mix_weight", self.mix_weight != default.mix_weight, mixco, because, "leave it out");
+        let because = format!("`{at}.key_momentum_schedule` = constant never gets there");
+        let changes = self.key_momentum_schedule != MomentumSchedule::Constant;
+        table.key("key_momentum_final", self.key_momentum_final != default.key_momentum_final, changes, &because, "leave it out");
     }
 
     /// What a dataset of `images` makes questionable.
@@ -145,6 +177,9 @@ pub struct Moco {
     /// The constant of NCE.
     z: Option<Tensor<1>>,
     shuffles: bool,
+    /// What mixtures are to the loss.
+    form: Form,
+    length: Length,
 }
 
 impl Moco {
@@ -152,14 +187,31 @@ impl Moco {
     pub fn init(config: MocoConfig, setup: &Setup) -> Self {
         let encoder = setup.net(3, "query");
         let queue = Queue::init(config.memory.size, setup.model.head.dim, config.memory.init, setup.seed, setup.device);
-        Self::new(config, encoder, queue, setup.model.bn_splits, setup.images)
+        Self {
+            form: setup.mixing.form,
+            length: setup.length,
+            ..Self::new(config, encoder, queue, setup.model.bn_splits, setup.images)
+        }
+    }
+
+    /// The same with mixtures that are `form` to the loss.
+    #[must_use]
+    pub fn mixing(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    /// The momentum of the average that follows a step.
+    fn momentum(&self, position: Position) -> f64 {
+        let MocoConfig { key_momentum, key_momentum_final, key_momentum_schedule, .. } = self.config;
+        key_momentum_schedule.at(key_momentum, key_momentum_final, position.step, self.length.per_epoch, self.length.steps)
     }
 
     /// From a given encoder (both copies start equal) and queue, for a dataset of `images`, which NCE asks for.
     pub fn new(config: MocoConfig, encoder: Encoder, queue: Queue, bn_splits: usize, images: usize) -> Self {
         let key = state::without_graph(encoder.clone());
         let shuffles = config.shuffle_bn && bn_splits > 1;
-        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles }
+        let (form, length) = (Form::default(), Length::default());
+        Self { config, query: state::with_graph(encoder), key, queue, images, z: None, shuffles, form, length }
     }
 
     /// The queue as it is now.
@@ -218,16 +270,68 @@ impl Moco {
     }
 }
 
+/// The mixtures of view 1 and, in symmetric mode, of view 2.
+const MIXTURES: [&str; 2] = ["qm", "qm2"];
+
+/// The mixtures of i-Mix (arXiv 2010.08887) and MixCo (arXiv 2010.06300), whose labels are soft: over the keys of the whole batch and the queue.
+impl Moco {
+    /// MixCo: one forward over clean images and mixtures, which share their statistics.
+    fn clean_and_mixed(&self, shard: &Shard, out: &mut Encoded) {
+        let (view, mixed) = (shard.views[0].clone(), shard.mixed[0].clone());
+        let ([n, ..], [m, ..]) = (view.dims(), mixed.dims());
+        for (rows, stats) in self.query.embed_together(vec![Tensor::cat(vec![view, mixed], 0)], shard.of) {
+            let [_, d] = rows.dims();
+            out.rows.0.extend([("q", rows.clone().slice([0..n, 0..d])), ("qm", rows.slice([n..n + m, 0..d]))]);
+            out.seen.push(Forward { name: "q", stats });
+        }
+    }
+
+    /// Cross entropy of mixtures `[m, d]` against all keys `[n, d]` of the batch and the queue, each `[m]`: of the key of the own image, a batch row of
+    /// `own`, and of that of the partner.
+    fn soft(&self, queries: Tensor<2>, keys: &Tensor<2>, own: &[u32], partners: &[u32], temperature: f64) -> [Tensor<1>; 2] {
+        let ([m, _], device) = (queries.dims(), keys.device());
+        let all = Tensor::cat(vec![keys.clone(), self.queue.rows()], 0);
+        let total = log_sum_exp(queries.clone().matmul(all.transpose()).div_scalar(temperature));
+        [own, partners].map(|positives| {
+            let positives = keys.clone().select(0, index(positives, &device));
+            let scores = (queries.clone() * positives).sum_dim(1).div_scalar(temperature);
+            (total.clone() - scores).reshape([m])
+        })
+    }
+
+    /// i-Mix: queries of mixtures alone, those of view 1 against the keys of view 2 and, in symmetric mode, the other way round.
+    fn imix(&self, rows: &Rows, at: &At) -> Outcome {
+        let (own, device) = (at.own(), self.queue.rows().device());
+        let mut out: Option<Outcome> = None;
+        let directions = [("k", ["own", "other"]), ("k1", ["own_2", "other_2"])];
+        for (which, (keys, names)) in directions.into_iter().enumerate().take(at.facts.mixtures.len()) {
+            let mixed = at.mixed(which, &device).expect("it is one of the step's");
+            let soft = self.soft(rows.get(MIXTURES[which]), &rows.get(keys), &own, &mixed.partners, self.config.temperature);
+            let [of_own, of_partner] = soft;
+            let found = of_own.clone().inner().neg().exp().mean();
+            let terms = mixture_terms(of_own, of_partner, mixed.lambda);
+            match &mut out {
+                None => {
+                    let parts = names.into_iter().zip([terms.own.inner(), terms.partner.inner()]).collect();
+                    let signals = vec![(positive(self.config.loss), found)];
+                    out = Some(Outcome { loss: terms.total, parts, signals, constants: Vec::new() });
+                }
+                Some(out) => out.add_mixture(names, terms),
+            }
+        }
+        out.expect("i-Mix has mixtures")
+    }
+}
+
 impl Method for Moco {
     fn draw(&self, images: &[u32], position: Position) -> Draws {
-        let forwards = if self.shuffles { self.targets().len() as u64 } else { 0 };
-        let order = |forward| Stream::new(position.seed, Purpose::ShuffleBn, &[position.epoch, position.step, forward]);
-        Draws { shuffles: (0..forwards).map(|forward| order(forward).permutation(images.len())).collect(), ..Draws::default() }
+        let forwards = if self.shuffles { self.targets().len() } else { 0 };
+        Draws { shuffles: shuffles(forwards, images.len(), position), ..Draws::default() }
     }
 
     fn targets(&self) -> Vec<Target> {
-        let second = self.config.symmetric.then_some(Target { name: "k1", view: 0 });
-        [Target { name: "k", view: 1 }].into_iter().chain(second).collect()
+        let second = self.config.symmetric.then_some(Target { name: "k1", of: Images::View(0) });
+        [Target { name: "k", of: Images::View(1) }].into_iter().chain(second).collect()
     }
 
     fn encode_targets(&self, images: Vec<(&'static str, Tensor<4>)>, of: usize) -> Encoded {
@@ -237,11 +341,18 @@ impl Method for Moco {
     }
 
     fn encode(&self, shard: &Shard) -> Encoded {
-        let mixed = shard.mixed.first().cloned().map(|mixed| ("qm", mixed));
-        let second = self.config.symmetric.then(|| ("q2", shard.views[1].clone()));
-        let all = [Some(("q", shard.views[0].clone())), mixed, second].into_iter().flatten().collect();
         let mut out = Encoded::default();
-        out.forward(&self.query, all, shard.of);
+        match self.form {
+            // Mixtures stand in for the views.
+            Form::Imix => out.forward(&self.query, MIXTURES.into_iter().zip(shard.mixed.iter().cloned()).collect(), shard.of),
+            Form::Mixco => self.clean_and_mixed(shard, &mut out),
+            Form::None | Form::Input | Form::Unmix | Form::MixedBarlow => {
+                let mixed = shard.mixed.first().cloned().map(|mixed| ("qm", mixed));
+                let second = self.config.symmetric.then(|| ("q2", shard.views[1].clone()));
+                let all = [Some(("q", shard.views[0].clone())), mixed, second].into_iter().flatten().collect();
+                out.forward(&self.query, all, shard.of);
+            }
+        }
         out
     }
 
@@ -251,6 +362,9 @@ impl Method for Moco {
     }
 
     fn contrast(&self, rows: &Rows, at: &At) -> Outcome {
+        if self.form == Form::Imix {
+            return self.imix(rows, at);
+        }
         let own = at.own();
         let clean = self.logits(&self.queries(rows.get("q")), &rows.get("k"), &own, at);
         // The terms of one step share the constant of NCE.
@@ -262,6 +376,21 @@ impl Method for Moco {
         if self.config.symmetric {
             let back = self.logits(&self.queries(rows.get("q2")), &rows.get("k1"), &own, at);
             out.add("clean_21", criterion.per_query(back).mean());
+        }
+        if self.form == Form::Mixco {
+            let mixture = &at.facts.mixtures[0];
+            // Mixture i is of image i and of image i + n/2; the rest of the batch has none.
+            let [own, partner] = self.soft(
+                rows.get("qm"),
+                &rows.get("k"),
+                &(0..mixture.lambda.len() as u32).collect::<Vec<_>>(),
+                &mixture.partners,
+                self.config.mix_temperature,
+            );
+            let lambda =
+                Tensor::from_data(TensorData::new(mixture.lambda.clone(), [mixture.lambda.len()]), &self.queue.rows().device());
+            out.add("mix", mixture_terms(own, partner, lambda).total.mul_scalar(self.config.mix_weight));
+            return out;
         }
         if let Some((lambda, partners)) = at.mixture(&self.queue.rows().device()) {
             let mixtures = self.queries(rows.get("qm"));
@@ -283,10 +412,14 @@ impl Method for Moco {
         // The reference encodes the mixture once for each direction, which moves the running statistics as often.
         let mixture = (!self.config.clean_stats_only).then_some("qm");
         let again = mixture.filter(|_| self.config.symmetric && self.config.replay_mixture_stats);
-        let order = [Some("q"), mixture, Some("q2"), again];
+        let order = match self.form {
+            Form::Imix => [Some(MIXTURES[0]), Some(MIXTURES[1]), None, None],
+            _ => [Some("q"), mixture, Some("q2"), again],
+        };
         order.into_iter().flatten().filter_map(|name| done.seen(name)).for_each(|stats| self.query.absorb(stats, done.update));
         ["k", "k1"].into_iter().filter_map(|name| done.seen(name)).for_each(|stats| self.key.absorb(stats, done.update));
-        ema::update(&mut self.key, &self.query, self.config.key_momentum, done.update);
+        let momentum = self.momentum(done.facts.position);
+        ema::update(&mut self.key, &self.query, momentum, done.update);
         // One enqueue per step; in symmetric mode the keys of view 1 come first.
         let keys: Vec<_> = self.targets().iter().rev().map(|target| done.rows.get(target.name)).collect();
         let images = done.facts.images.repeat(keys.len());
@@ -301,7 +434,7 @@ impl Method for Moco {
     fn state(&self) -> StateDict {
         let mut all = saved::module("query", &self.query);
         all.extend(saved::module("key", &self.key));
-        all.insert("queue".into(), self.queue.rows().into_data());
+        all.insert("queue".into(), state::now(self.queue.rows()));
         // Exact in f32 up to 2^24 rows; a queue of that size would need 8 GiB.
         all.insert("queue_cursor".into(), TensorData::new(vec![self.queue.cursor() as f32], [1]));
         if self.config.mask_same_index {

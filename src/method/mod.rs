@@ -1,11 +1,17 @@
 //! Methods: what a step computes. The training loop knows none of them. [`step`] has the words that both share.
 
+pub mod barlow;
+pub mod byol;
 pub mod cmc;
 pub mod contrast;
 pub mod insdis;
 pub mod moco;
+pub mod pair;
 mod saved;
+pub mod simclr;
+pub mod simsiam;
 pub mod step;
+pub mod swav;
 
 use std::ops::Range;
 
@@ -18,14 +24,24 @@ use crate::error::Result;
 use crate::kernel::net::Ways;
 use crate::kernel::{KernelPath, Op};
 use crate::loss::LossName;
+use crate::mixture::MixtureConfig;
+use crate::mixture::config::{Anchor, Branch, Form};
 use crate::model::{Encoder, Frozen, ModelConfig, StateDict, Trained, state};
+use crate::rng::{Purpose, Stream};
 
+pub use barlow::{Barlow, BarlowConfig};
+pub use byol::{Byol, ByolConfig};
 pub use cmc::Cmc;
 pub use insdis::{BankConfig, InsDis};
 pub use moco::{Moco, MocoConfig};
+pub use pair::{Nets, PredictorConfig};
+pub use simclr::{Simclr, SimclrConfig};
+pub use simsiam::{Simsiam, SimsiamConfig};
 pub use step::{
-    At, Done, Draws, Encoded, Facts, Forward, Inputs, Mixture, Negatives, Outcome, Position, Rows, Shard, Span, Target,
+    At, Done, Draws, Encoded, Facts, Forward, Images, Inputs, Mixed, Mixture, Negatives, Outcome, Position, Rows, Shard, Span,
+    Target,
 };
+pub use swav::{Swav, SwavConfig};
 
 /// The name of the signal that contrastive methods are watched by: the mean probability of the positive over the clean queries of view 1.
 pub const POSITIVE: &str = "positive_prob";
@@ -93,8 +109,41 @@ pub trait Method: Send {
     fn restore(&mut self, state: &StateDict) -> Result<()>;
 }
 
+/// The length of a run, for what changes with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Length {
+    /// Steps per epoch.
+    pub per_epoch: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+}
+
+/// What the steps' mixtures are to a loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mixing {
+    /// Which terms they have.
+    pub form: Form,
+    /// Which branches of a method with two of them see them.
+    pub branch: Branch,
+    /// Which clean view they are compared with.
+    pub anchor: Anchor,
+}
+
+impl Mixing {
+    /// Whether the steps bring batches of mixtures.
+    pub fn mixes(self) -> bool {
+        !matches!(self.form, Form::None | Form::Input)
+    }
+}
+
+impl From<&MixtureConfig> for Mixing {
+    fn from(config: &MixtureConfig) -> Self {
+        Self { form: config.form(), branch: config.branch, anchor: config.anchor }
+    }
+}
+
 /// What a method is made for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Setup<'a> {
     /// The encoder's shape.
     pub model: &'a ModelConfig,
@@ -108,13 +157,29 @@ pub struct Setup<'a> {
     pub scores: KernelPath,
     /// How the nets' blocks are computed.
     pub ways: Ways,
+    /// The length of the run; none where nothing is trained.
+    pub length: Length,
+    /// What mixtures there are.
+    pub mixing: Mixing,
+    /// Views of each size, those of the first size first.
+    pub crops: Vec<usize>,
 }
 
 impl<'a> Setup<'a> {
-    /// For `images` images on an open device.
+    /// For `images` images on an open device: two views of one size, no mixtures, no length.
     pub fn new(opened: &'a Opened, model: &'a ModelConfig, images: usize, seed: u64) -> Self {
         let kernels = &opened.info.kernels;
-        Self { model, images, seed, device: &opened.device, scores: kernels.path(Op::Bank), ways: kernels.ways() }
+        Self {
+            model,
+            images,
+            seed,
+            device: &opened.device,
+            scores: kernels.path(Op::Bank),
+            ways: kernels.ways(),
+            length: Length::default(),
+            mixing: Mixing::default(),
+            crops: vec![2],
+        }
     }
 
     /// The net of a role with its initial weights, for `channels` input channels.
@@ -135,6 +200,16 @@ pub enum MethodConfig {
     Insdis(BankConfig),
     /// Contrastive multiview coding: two nets over the channels of a colour space (arXiv 1906.05849).
     Cmc(BankConfig),
+    /// Every view against all others of the batch (arXiv 2002.05709).
+    Simclr(SimclrConfig),
+    /// Predicting a moving average's embedding of the other view (arXiv 2006.07733).
+    Byol(ByolConfig),
+    /// Crops that predict each other's assignments to prototypes (arXiv 2006.09882).
+    Swav(SwavConfig),
+    /// Predicting the other view's embedding of the same encoder (arXiv 2011.10566).
+    Simsiam(SimsiamConfig),
+    /// Views whose embeddings have the identity as cross-correlation (arXiv 2103.03230).
+    Barlow(BarlowConfig),
 }
 
 /// A net of a method, as it is saved, evaluated and exported.
@@ -157,11 +232,15 @@ pub struct Demands {
     pub splits_colours: bool,
     /// Whether it compares features with drawn rows of a bank, the operation of `kernels.scores`.
     pub scores_rows: bool,
+    /// Whether it trains a predictor, which `optim.predictor` is about.
+    pub predictor: bool,
 }
 
 /// What of the rest of the config decides whether a key of the method is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Under {
+    /// What the mixture is to the loss.
+    pub form: Form,
     /// Whether the mixture is Un-Mix, with a loss of its own.
     pub unmix: bool,
     /// Whether the nets have several groups of batch norm.
@@ -189,6 +268,11 @@ impl MethodConfig {
             Self::Moco(config) => Box::new(Moco::init(config.clone(), setup)),
             Self::Insdis(config) => Box::new(InsDis::init(config.clone(), setup)),
             Self::Cmc(config) => Box::new(Cmc::init(config.clone(), setup)),
+            Self::Simclr(config) => Box::new(Simclr::init(config.clone(), setup)),
+            Self::Byol(config) => Box::new(Byol::init(config.clone(), setup)),
+            Self::Swav(config) => Box::new(Swav::init(config.clone(), setup)),
+            Self::Simsiam(config) => Box::new(Simsiam::init(config.clone(), setup)),
+            Self::Barlow(config) => Box::new(Barlow::init(config.clone(), setup)),
         }
     }
 
@@ -213,33 +297,54 @@ impl MethodConfig {
             Self::Moco(_) => "moco",
             Self::Insdis(_) => "insdis",
             Self::Cmc(_) => "cmc",
+            Self::Simclr(_) => "simclr",
+            Self::Byol(_) => "byol",
+            Self::Swav(_) => "swav",
+            Self::Simsiam(_) => "simsiam",
+            Self::Barlow(_) => "barlow",
         }
     }
 
     /// Augmented views it wants per image.
     pub fn views(&self) -> usize {
         match self {
-            Self::Moco(_) => 2,
             Self::Insdis(_) | Self::Cmc(_) => 1,
+            Self::Moco(_) | Self::Simclr(_) | Self::Byol(_) | Self::Swav(_) | Self::Simsiam(_) | Self::Barlow(_) => 2,
+        }
+    }
+
+    /// Whether it is defined on more views than [`MethodConfig::views`], which may have sizes of their own: the groups of `views.crops`.
+    pub fn takes_crops(&self) -> bool {
+        match self {
+            Self::Swav(_) => true,
+            Self::Moco(_) | Self::Insdis(_) | Self::Cmc(_) => false,
+            Self::Simclr(_) | Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_) => false,
         }
     }
 
     /// What it asks of the rest of the config.
     pub fn demands(&self) -> Demands {
         const KEY: Net = Net { name: "key", channels: 0..3, trained: false };
+        const TARGET: Net = Net { name: "target", channels: 0..3, trained: false };
         const HALVES: [Net; 2] =
             [Net { name: "l", channels: 0..1, trained: true }, Net { name: "ab", channels: 1..3, trained: true }];
         let nets: &'static [Net] = match self {
             Self::Moco(_) => &[WHOLE, KEY],
-            Self::Insdis(_) => &[WHOLE],
+            Self::Byol(_) => &[WHOLE, TARGET],
+            Self::Insdis(_) | Self::Simclr(_) | Self::Swav(_) | Self::Simsiam(_) | Self::Barlow(_) => &[WHOLE],
             Self::Cmc(_) => &HALVES,
         };
         let scores_rows = match self {
-            Self::Moco(_) => false,
             // Shared negatives are a plain product of matrices.
             Self::Insdis(config) | Self::Cmc(config) => !config.shared_negatives,
+            _ => false,
         };
-        Demands { nets, splits_colours: matches!(self, Self::Cmc(_)), scores_rows }
+        let predictor = match self {
+            Self::Byol(config) => config.predictor.is_some(),
+            Self::Simsiam(config) => config.predictor.is_some(),
+            _ => false,
+        };
+        Demands { nets, splits_colours: matches!(self, Self::Cmc(_)), scores_rows, predictor }
     }
 
     /// Whether it trains several nets, each on channels of its own.
@@ -247,20 +352,86 @@ impl MethodConfig {
         self.demands().nets.iter().filter(|net| net.trained).count() > 1
     }
 
-    /// Negatives of each query.
-    pub fn negatives(&self) -> usize {
+    /// What each row of a batch of `batch` is compared with.
+    pub fn negatives(&self, batch: usize) -> usize {
         match self {
             Self::Moco(config) => config.memory.size,
             Self::Insdis(config) | Self::Cmc(config) => config.negatives,
+            // Twice as many rows as images, each against twice as many.
+            Self::Simclr(_) => batch.saturating_mul(4),
+            Self::Swav(config) => config.prototypes.saturating_mul(2),
+            Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_) => 0,
         }
     }
 
-    /// Rows of its largest memory, for a dataset of `images`.
+    /// Rows of all its memories, for a dataset of `images`.
     pub fn memory_rows(&self, images: usize) -> usize {
         match self {
             Self::Moco(config) => config.memory.size,
-            Self::Insdis(_) | Self::Cmc(_) => images,
+            Self::Insdis(_) => images,
+            Self::Cmc(_) => images.saturating_mul(2),
+            Self::Swav(config) => config.memory.size.saturating_mul(config.assign_crops.len()),
+            Self::Simclr(_) | Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_) => 0,
         }
+    }
+
+    /// Trained values beside its encoders, for embeddings of width `dim`.
+    pub fn beside(&self, dim: usize) -> u128 {
+        let predictor = |config: &Option<PredictorConfig>| {
+            config.iter().flat_map(|config| config.steps(dim)).map(crate::model::Step::values).sum()
+        };
+        match self {
+            Self::Byol(config) => predictor(&config.predictor),
+            Self::Simsiam(config) => predictor(&config.predictor),
+            Self::Swav(config) => config.prototypes as u128 * dim as u128,
+            _ => 0,
+        }
+    }
+
+    /// Why steps with this form of mixture mean nothing to it, if they do not.
+    pub fn refuses(&self, form: Form) -> Option<&'static str> {
+        match (form, self) {
+            (Form::None | Form::Input | Form::Unmix, _) => None,
+            (Form::Imix, Self::Moco(config)) if config.loss == LossName::Softmax => None,
+            (Form::Mixco, Self::Moco(config)) if config.loss == LossName::Softmax && !config.symmetric => None,
+            (Form::Imix, _) => Some("its soft labels are over the keys and the queue of MoCo with softmax"),
+            (Form::Mixco, _) => Some("its soft labels are over the keys and the queue of asymmetric MoCo with softmax"),
+            (Form::MixedBarlow, Self::Barlow(_)) => None,
+            (Form::MixedBarlow, _) => Some("its regulariser is that of Barlow Twins"),
+        }
+    }
+
+    /// Whether its loss under Un-Mix is a mean over images, so that each can have a weight of its own.
+    pub fn weighs_rows(&self) -> bool {
+        !matches!(self, Self::Barlow(_))
+    }
+
+    /// Whether it has a branch that predicts and one that is predicted.
+    pub fn has_branches(&self) -> bool {
+        matches!(self, Self::Byol(_) | Self::Simsiam(_))
+    }
+
+    /// Whether either view may be what mixtures are compared with.
+    pub fn has_anchor(&self) -> bool {
+        matches!(self, Self::Simclr(_) | Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_))
+    }
+
+    /// The views that assign, where views assign each other to something.
+    pub fn assigning(&self) -> &[usize] {
+        match self {
+            Self::Swav(config) => &config.assign_crops,
+            _ => &[],
+        }
+    }
+
+    /// Whether the nets beside the backbone let a batch be computed in parts; `head` is what stands behind the backbone.
+    pub fn takes_parts(&self, head: &crate::model::HeadConfig) -> bool {
+        let predictor = match self {
+            Self::Byol(config) => &config.predictor,
+            Self::Simsiam(config) => &config.predictor,
+            _ => &None,
+        };
+        !head.has_norms() && !predictor.as_ref().is_some_and(|predictor| predictor.norm)
     }
 
     /// One line per value out of range.
@@ -268,6 +439,11 @@ impl MethodConfig {
         match self {
             Self::Moco(config) => config.problems(at, out),
             Self::Insdis(config) | Self::Cmc(config) => config.problems(at, out),
+            Self::Simclr(config) => config.problems(at, out),
+            Self::Byol(config) => config.problems(at, out),
+            Self::Swav(config) => config.problems(at, out),
+            Self::Simsiam(config) => config.problems(at, out),
+            Self::Barlow(config) => config.problems(at, out),
         }
     }
 
@@ -276,6 +452,11 @@ impl MethodConfig {
         match self {
             Self::Moco(config) => config.unread(at, under, out),
             Self::Insdis(config) | Self::Cmc(config) => config.unread(at, under, out),
+            Self::Simclr(config) => config.unread(at, under, out),
+            Self::Byol(config) => config.unread(at, under, out),
+            Self::Swav(config) => config.unread(at, under, out),
+            Self::Simsiam(config) => config.unread(at, under, out),
+            Self::Barlow(config) => config.unread(at, under, out),
         }
     }
 
@@ -284,8 +465,15 @@ impl MethodConfig {
         match self {
             Self::Moco(config) => config.warnings(images),
             Self::Insdis(config) | Self::Cmc(config) => config.warnings(images),
+            _ => Vec::new(),
         }
     }
+}
+
+/// Permutations of the `n` images of a batch for so many forwards, drawn for a step (ShuffleBN).
+fn shuffles(forwards: usize, n: usize, position: Position) -> Vec<Vec<u32>> {
+    let order = |forward| Stream::new(position.seed, Purpose::ShuffleBn, &[position.epoch, position.step, forward]);
+    (0..forwards as u64).map(|forward| order(forward).permutation(n)).collect()
 }
 
 /// Row numbers on a device, `[n]`.

@@ -66,7 +66,7 @@ fn foreign(fact: String) -> Error {
 /// Saves an optional number.
 pub fn put(all: &mut StateDict, name: &str, value: Option<&Tensor<1>>) {
     if let Some(value) = value {
-        all.insert(name.to_owned(), value.clone().into_data());
+        all.insert(name.to_owned(), state::now(value.clone()));
     }
 }
 
@@ -112,6 +112,11 @@ mod tests {
             (serde_json::json!({"name": "moco", "memory": {"size": 5}, "mask_same_index": true}), vec!["nce_z"]),
             (serde_json::json!({"name": "insdis", "negatives": 3}), vec!["nce_z"]),
             (serde_json::json!({"name": "cmc", "negatives": 3}), vec!["nce_z_l", "nce_z_ab"]),
+            (serde_json::json!({"name": "simclr"}), vec![]),
+            (serde_json::json!({"name": "byol", "predictor": {"hidden": 3}}), vec![]),
+            (serde_json::json!({"name": "simsiam", "predictor": {"hidden": 3}}), vec![]),
+            (serde_json::json!({"name": "barlow"}), vec![]),
+            (serde_json::json!({"name": "swav", "prototypes": 3, "memory": {"size": 5}}), vec![]),
         ] {
             let fresh = || method(config.clone(), &opened);
             let mut good = fresh().state();

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::kernel::KernelPath;
+use crate::loss::nt_xent::Mates;
 use crate::loss::unmix::MixtureTerms;
 use crate::model::{BatchStats, Encoder};
 
@@ -119,13 +120,15 @@ impl Span {
 
 /// A shard of a batch, ready to be encoded.
 #[derive(Debug, Clone)]
-pub struct Shard {
+pub struct Shard<'a> {
     /// One batch per view, `[m, 3, h, w]`.
     pub views: Vec<Tensor<4>>,
     /// Its mixtures, `[m, 3, h, w]` each.
     pub mixed: Vec<Tensor<4>>,
     /// How many shards the batch has: norms split this one into as many fewer groups.
     pub of: usize,
+    /// What the host knows of the whole batch.
+    pub facts: &'a Facts,
 }
 
 /// Rows by name, each `[m, d]`.
@@ -169,6 +172,9 @@ pub struct Encoded {
 impl Encoded {
     /// Forwards of `net`, all of them together, each on images of a batch with `of` shards: unit rows of the forward's name, and what its norms saw.
     pub fn forward(&mut self, net: &Encoder, forwards: Vec<(&'static str, Tensor<4>)>, of: usize) {
+        if forwards.is_empty() {
+            return;
+        }
         let (names, images): (Vec<_>, Vec<_>) = forwards.into_iter().unzip();
         for (name, (rows, stats)) in names.into_iter().zip(net.embed_together(images, of)) {
             self.rows.0.push((name, rows));
@@ -182,8 +188,17 @@ impl Encoded {
 pub struct Target {
     /// The name of its rows.
     pub name: &'static str,
-    /// The view it encodes, from 0.
-    pub view: usize,
+    /// What it encodes.
+    pub of: Images,
+}
+
+/// Images of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Images {
+    /// A view, from 0.
+    View(usize),
+    /// A batch of mixtures, from 0.
+    Mixtures(usize),
 }
 
 /// What a loss is computed against, besides rows.
@@ -195,10 +210,54 @@ pub struct At<'a> {
     pub span: Span,
 }
 
+/// A batch of mixtures as a loss sees it, for m trained rows.
+#[derive(Debug, Clone)]
+pub struct Mixed {
+    /// For each mixture the weight of its own image, `[m]`.
+    pub lambda: Tensor<1>,
+    /// For each mixture the batch row of its partner.
+    pub partners: Vec<u32>,
+    /// For each image the mixture in which it is the partner.
+    pub back: Vec<u32>,
+    /// For each image its weight in that mixture, `[m]`.
+    pub back_weight: Tensor<1>,
+}
+
 impl At<'_> {
     /// Batch rows of the trained rows.
     pub fn own(&self) -> Vec<u32> {
         self.span.rows(self.facts.images.len())
+    }
+
+    /// Rows `[n, d]` of the whole batch, such as targets, where the trained rows are.
+    pub fn own_of(&self, rows: Tensor<2>) -> Tensor<2> {
+        self.span.pick(&rows)
+    }
+
+    /// Batch rows `which` of `[n, d]`.
+    pub fn rows_of(&self, rows: Tensor<2>, which: &[u32]) -> Tensor<2> {
+        let device = rows.device();
+        rows.select(0, super::index(which, &device))
+    }
+
+    /// A batch of mixtures of which every image is the partner once.
+    ///
+    /// # Panics
+    /// Partners that are no permutation.
+    pub fn mixed(&self, which: usize, device: &Device) -> Option<Mixed> {
+        let Mixture { lambda, partners, .. } = self.facts.mixtures.get(which)?;
+        let inverse = Mates::new(partners).inverse();
+        let own = self.own();
+        let weights = |of: &dyn Fn(usize) -> f32| {
+            let values: Vec<f32> = own.iter().map(|&row| of(row as usize)).collect();
+            Tensor::from_data(TensorData::new(values, [own.len()]), device)
+        };
+        Some(Mixed {
+            lambda: weights(&|row| lambda[row]),
+            back_weight: weights(&|row| 1.0 - lambda[inverse[row] as usize]),
+            partners: own.iter().map(|&row| partners[row as usize]).collect(),
+            back: own.iter().map(|&row| inverse[row as usize]).collect(),
+        })
     }
 
     /// The mixture of the first view, for the trained rows: weights `[m]` of the own images, and the partners' batch rows.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::plan::Kind;
+pub use super::tables::{CutoutConfig, EraseConfig, GlobalConfig, RegionConfig};
 use crate::unread::Unread;
 
 /// Which mixture.
@@ -22,8 +24,16 @@ pub enum Name {
     Cutout,
     /// A rectangular hole of random area and aspect.
     Erase,
+    /// Weighted sums of several images of any view as augmentation (i-Mix, arXiv 2010.08887, "InputMix").
+    Inputmix,
     /// One batch mixture with an extra, weighted loss (arXiv 2003.05438v2 and later, "Un-Mix").
     Unmix,
+    /// A mixture in place of each view that is trained, with a soft label per image (arXiv 2010.08887).
+    Imix,
+    /// Half a batch of mixtures with a loss of soft labels (arXiv 2010.06300).
+    Mixco,
+    /// Mixtures of one view with the other, with a regulariser on their cross-correlations (arXiv 2312.02151).
+    MixedBarlow,
 }
 
 impl Name {
@@ -36,7 +46,61 @@ impl Name {
             Name::Region => "region",
             Name::Cutout => "cutout",
             Name::Erase => "erase",
+            Name::Inputmix => "inputmix",
             Name::Unmix => "unmix",
+            Name::Imix => "imix",
+            Name::Mixco => "mixco",
+            Name::MixedBarlow => "mixed_barlow",
+        }
+    }
+}
+
+/// What a mixture asks of a method: who reads it, and as what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// Nothing: no image is mixed.
+    #[default]
+    None,
+    /// Nothing: the views are mixed before the method sees them, and its loss is its own.
+    Input,
+    /// The terms of Un-Mix beside the loss of the clean views, for the one mixture of the first view.
+    Unmix,
+    /// Soft labels for the mixtures that stand in place of the trained views, the first or (symmetric) each of them.
+    Imix,
+    /// Soft labels for the mixtures of one half of the first view's batch with the other, beside the loss of the clean views.
+    Mixco,
+    /// The regulariser of Mixed Barlow Twins on the mixture of the first view with the second.
+    MixedBarlow,
+}
+
+/// What `imix` makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImixKind {
+    /// Weighted sums, with a weight per image.
+    #[default]
+    Mixup,
+    /// A box of another image, one box per batch.
+    Cutmix,
+}
+
+/// What `unmix` and `imix` put into the box of a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Boxed {
+    /// The partner's pixels at the same place (CutMix).
+    #[default]
+    Paste,
+    /// The whole partner, scaled to the box (ResizeMix, arXiv 2012.11101).
+    Resize,
+}
+
+impl Boxed {
+    /// The rule of a row that does this.
+    pub fn kind(self) -> Kind {
+        match self {
+            Boxed::Paste => Kind::Paste,
+            Boxed::Resize => Kind::Resize,
         }
     }
 }
@@ -102,90 +166,12 @@ pub enum Scalar {
     Scalar,
 }
 
-/// Global mixture (Mixup).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct GlobalConfig {
-    /// The weight of the own image is drawn from Beta(alpha, alpha). Above 0.
-    pub alpha: f64,
-    /// Attempts per image; each may mix once more into the result of the one before.
-    pub attempts: u32,
-    /// Probability of each attempt.
-    pub prob: f64,
-}
-
-impl Default for GlobalConfig {
-    fn default() -> Self {
-        Self { alpha: 1.0, attempts: 2, prob: 0.1 }
-    }
-}
-
-/// Region mixture (CutMix).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RegionConfig {
-    /// The box is cut for a weight drawn from Beta(beta, beta). 0 or below switches region mixtures off.
-    pub beta: f64,
-    /// Attempts per image.
-    pub attempts: u32,
-    /// Probability of each attempt.
-    pub prob: f64,
-    /// Factor of the own image when the first attempt takes place. 1 is off.
-    pub decay: f64,
-}
-
-impl Default for RegionConfig {
-    fn default() -> Self {
-        Self { beta: 1.0, attempts: 2, prob: 0.1, decay: 1.0 }
-    }
-}
-
-/// Cutout (arXiv 1708.04552).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct CutoutConfig {
-    /// Side of the square hole in pixels.
-    pub size: u32,
-    /// Probability of a hole.
-    pub prob: f64,
-    /// Keep the whole hole inside the image; otherwise it may reach over the border.
-    pub inside: bool,
-    /// What the hole is filled with, in normalised units (0 is the mean colour).
-    pub value: f64,
-}
-
-impl Default for CutoutConfig {
-    fn default() -> Self {
-        Self { size: 50, prob: 0.1, inside: false, value: 0.0 }
-    }
-}
-
-/// Random erasing (arXiv 1708.04896).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EraseConfig {
-    /// Smallest and largest area of the hole as a part of the image.
-    pub area: [f64; 2],
-    /// Probability of a hole.
-    pub prob: f64,
-    /// The aspect (height / width) is uniform between this and its inverse.
-    pub min_aspect: f64,
-    /// Tries to find a hole that fits; after the last one nothing is erased.
-    pub attempts: u32,
-}
-
-impl Default for EraseConfig {
-    fn default() -> Self {
-        Self { area: [0.02, 0.4], prob: 0.1, min_aspect: 0.3, attempts: 20 }
-    }
-}
-
 /// Image mixtures. A key that the named mixture does not read must keep its default, except under `none`, so that a baseline
 /// is one changed key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MixtureConfig {
-    /// none, im, global, region, cutout, erase or unmix.
+    /// none, im, global, region, cutout, erase, inputmix, unmix, imix, mixco or mixed_barlow.
     pub name: Name,
     /// Global mixtures (im, global).
     pub global: GlobalConfig,
@@ -199,7 +185,7 @@ pub struct MixtureConfig {
     pub fill: Fill,
     /// Where partners come from; by default dataset for im, global and region, batch for unmix.
     pub partner: Option<Partner>,
-    /// One plan for all views of an image (default) or one per view. unmix mixes the first view only.
+    /// One plan for all views of an image (default) or one per view. Only im, global, region, cutout and erase have the choice.
     pub share_views: bool,
     /// Probability that unmix mixes globally; otherwise it mixes a region.
     pub prob: f64,
@@ -207,15 +193,26 @@ pub struct MixtureConfig {
     pub beta: f64,
     /// How unmix pairs the images of a batch: flip or permute.
     pub pairing: Pairing,
+    /// What unmix and imix (cutmix) put into the box of a region: paste, the partner's pixels there, or resize, the whole partner scaled to it.
+    #[serde(rename = "box")]
+    pub boxed: Boxed,
+    /// Smallest and largest side of the box of `box` = resize as a part of the image's: the scale rate tau, drawn uniformly. The weight is the kept
+    /// area, and no lambda is drawn.
+    pub tau: [f64; 2],
+    /// What imix makes at every step: mixup, a weighted sum with a weight per image, or cutmix, a region with one box per batch.
+    pub kind: ImixKind,
+    /// imix draws its weight from Beta(alpha, alpha) and takes the larger of it and its complement; so does inputmix with one partner. With more,
+    /// inputmix halves weights of Dirichlet(alpha, ..., alpha) and gives the own image the other half. Above 0.
+    pub alpha: f64,
+    /// Partners of each image (inputmix).
+    pub partners: u32,
     /// unmix draws one weight and box per image instead of one per batch.
     pub per_sample_lambda: bool,
     /// With several devices, each one draws its own unmix mixture. Refused until a run can have several.
     pub per_rank: bool,
-    /// Whether both networks of a two-network method see the mixture of unmix: both or online. Refused until there is BYOL, which alone has
-    /// the choice.
+    /// Whether both branches of BYOL and SimSiam see the mixture of unmix, or the one that predicts alone: both or online.
     pub branch: Branch,
-    /// The clean view that the mixture of unmix is compared with: view2 or view1. Refused until there is SimCLR, BYOL or SwAV, which have
-    /// the choice.
+    /// The clean view that the mixture of unmix is compared with in SimCLR, BYOL, SimSiam and Barlow Twins: view2 or view1.
     pub anchor: Anchor,
 }
 
@@ -233,6 +230,11 @@ impl Default for MixtureConfig {
             prob: 0.5,
             beta: 1.0,
             pairing: Pairing::Flip,
+            boxed: Boxed::Paste,
+            tau: [0.1, 0.8],
+            kind: ImixKind::Mixup,
+            alpha: 1.0,
+            partners: 1,
             per_sample_lambda: false,
             per_rank: true,
             branch: Branch::Both,
@@ -245,6 +247,23 @@ impl MixtureConfig {
     /// Where partners come from, with the default of the named mixture filled in.
     pub fn partner(&self) -> Partner {
         self.partner.unwrap_or(if self.name == Name::Unmix { Partner::Batch } else { Partner::Dataset })
+    }
+
+    /// What the named mixture asks of a method.
+    pub fn form(&self) -> Form {
+        match self.name {
+            Name::None => Form::None,
+            Name::Im | Name::Global | Name::Region | Name::Cutout | Name::Erase | Name::Inputmix => Form::Input,
+            Name::Unmix => Form::Unmix,
+            Name::Imix => Form::Imix,
+            Name::Mixco => Form::Mixco,
+            Name::MixedBarlow => Form::MixedBarlow,
+        }
+    }
+
+    /// True when the named mixture has a plan for all views or one for each, as `share_views` says.
+    pub fn may_share_views(&self) -> bool {
+        matches!(self.name, Name::Im | Name::Global | Name::Region | Name::Cutout | Name::Erase)
     }
 
     /// Pushes one line per value that is out of range or has no effect; `at` is the path of this table.
@@ -273,19 +292,18 @@ impl MixtureConfig {
             }
         };
         let positive = |x: f64| x > 0.0 && x.is_finite();
+        let ordered = |[low, high]: [f64; 2]| 0.0 <= low && low <= high && high <= 1.0;
         let EraseConfig { area, min_aspect, .. } = self.erase;
         require(positive(self.beta), "beta", &self.beta, "above 0");
+        require(positive(self.alpha), "alpha", &self.alpha, "above 0");
+        require(ordered(self.tau), "tau", &self.tau, "two parts of the image's side, smaller one first");
+        require(self.partners > 0, "partners", &self.partners, "at least 1");
         require(positive(self.global.alpha), "global.alpha", &self.global.alpha, "above 0");
         require(self.region.beta.is_finite(), "region.beta", &self.region.beta, "a number (0 or below: no region mixtures)");
         require(self.region.decay.is_finite(), "region.decay", &self.region.decay, "a number");
         require(self.cutout.size > 0, "cutout.size", &self.cutout.size, "at least 1 pixel");
         require(self.cutout.value.is_finite(), "cutout.value", &self.cutout.value, "a number");
-        require(
-            0.0 <= area[0] && area[0] <= area[1] && area[1] <= 1.0,
-            "erase.area",
-            &area,
-            "two parts of the image, smaller one first",
-        );
+        require(ordered(area), "erase.area", &area, "two parts of the image, smaller one first");
         require(min_aspect > 0.0 && min_aspect <= 1.0, "erase.min_aspect", &min_aspect, "above 0 and at most 1");
         require(!matches!(self.fill, Fill::Value(v) if !v.is_finite()), "fill", &self.fill, "\"scalar\" or a number");
         for (key, attempts) in [("global", self.global.attempts), ("region", self.region.attempts), ("erase", self.erase.attempts)]
@@ -300,7 +318,7 @@ impl MixtureConfig {
         let default = Self::default();
         let mut table = Unread::of(at, out);
         let partners = ["im", "global", "region", "unmix"];
-        let keys: [(&str, bool, &[&str]); 11] = [
+        let keys: [(&str, bool, &[&str]); 16] = [
             ("global", self.global != default.global, &["im", "global"]),
             ("region", self.region != default.region, &["im", "region"]),
             ("cutout", self.cutout != default.cutout, &["cutout"]),
@@ -312,15 +330,27 @@ impl MixtureConfig {
             ("beta", self.beta != default.beta, &["unmix"]),
             ("pairing", self.pairing != default.pairing, &["unmix"]),
             ("per_sample_lambda", self.per_sample_lambda, &["unmix"]),
+            ("box", self.boxed != default.boxed, &["unmix", "imix"]),
+            ("tau", self.tau != default.tau, &["unmix", "imix"]),
+            ("kind", self.kind != default.kind, &["imix"]),
+            ("alpha", self.alpha != default.alpha, &["imix", "inputmix"]),
+            ("partners", self.partners != default.partners, &["inputmix"]),
         ];
         for (key, set, readers) in keys.into_iter().filter(|_| self.name != Name::None) {
             table.variant(key, set, "name", self.name.text(), readers);
         }
-        let later = [
-            ("per_rank", self.per_rank != default.per_rank, "a run has one device"),
-            ("branch", self.branch != default.branch, "only BYOL has two branches to choose from, and it is not there yet"),
-            ("anchor", self.anchor != default.anchor, "only SimCLR, BYOL and SwAV have a choice of it, and they are not there yet"),
-        ];
+        let (imix, resizes) = (self.name == Name::Imix, self.boxed == Boxed::Resize);
+        let boxes = self.name == Name::Unmix || (imix && self.kind == ImixKind::Cutmix);
+        if imix {
+            table.variant("box", resizes, "kind", if boxes { "cutmix" } else { "mixup" }, &["cutmix"]);
+            let because = format!("`{at}.box` = resize draws its sides from `{at}.tau`");
+            table.key("alpha", self.alpha != default.alpha, !(boxes && resizes), &because, "leave it out");
+        }
+        if boxes {
+            table.variant("tau", self.tau != default.tau, "box", if resizes { "resize" } else { "paste" }, &["resize"]);
+        }
+        // `branch` and `anchor` hang on the method, and are checked with it.
+        let later = [("per_rank", self.per_rank != default.per_rank, "a run has one device")];
         later.into_iter().for_each(|(key, set, because)| table.key(key, set, false, because, "leave it out"));
     }
 }
@@ -340,7 +370,8 @@ mod tests {
 
     #[test]
     fn every_name_is_valid_with_its_defaults() {
-        for name in [Name::None, Name::Im, Name::Global, Name::Region, Name::Cutout, Name::Erase, Name::Unmix] {
+        let before = [Name::None, Name::Im, Name::Global, Name::Region, Name::Cutout, Name::Erase, Name::Inputmix];
+        for name in before.into_iter().chain([Name::Unmix, Name::Imix, Name::Mixco, Name::MixedBarlow]) {
             assert!(problems(&format!(r#"{{"name": "{}"}}"#, name.text())).is_empty(), "{name:?}");
         }
     }
@@ -359,6 +390,11 @@ mod tests {
         assert_eq!(got, want);
         assert_eq!(problems(r#"{"name": "erase", "erase": {"area": [0.4, 0.02], "min_aspect": 0}}"#).len(), 2);
         assert_eq!(problems(r#"{"name": "cutout", "cutout": {"size": 0}}"#).len(), 1);
+        assert_eq!(problems(r#"{"name": "inputmix", "partners": 0, "alpha": 0}"#).len(), 2);
+        assert_eq!(
+            problems(r#"{"name": "unmix", "box": "resize", "tau": [0.8, 0.1]}"#),
+            ["`mixture.tau` is [0.8, 0.1], must be two parts of the image's side, smaller one first"]
+        );
     }
 
     #[test]
@@ -366,8 +402,20 @@ mod tests {
         let got = problems(r#"{"name": "im", "prob": 0.3}"#);
         assert_eq!(got, ["`mixture.prob` is set, but `mixture.name` = im does not read it; leave it out, or choose unmix"]);
         assert_eq!(problems(r#"{"name": "unmix", "partner": "dataset", "share_views": false}"#).len(), 2);
-        assert!(problems(r#"{"name": "none", "prob": 0.3, "pairing": "permute"}"#).is_empty());
-        for dead in [r#""per_rank": false"#, r#""branch": "online""#, r#""anchor": "view1""#] {
+        assert!(problems(r#"{"name": "none", "prob": 0.3, "pairing": "permute", "tau": [0.2, 0.3], "kind": "cutmix"}"#).is_empty());
+        for (unread, readers) in [
+            (r#"{"name": "mixco", "alpha": 0.3}"#, "imix, inputmix"),
+            (r#"{"name": "unmix", "kind": "cutmix"}"#, "imix"),
+            (r#"{"name": "unmix", "tau": [0.2, 0.3]}"#, "resize"),
+            (r#"{"name": "imix", "box": "resize"}"#, "cutmix"),
+            (r#"{"name": "imix", "kind": "cutmix", "box": "resize", "alpha": 0.5}"#, ""),
+            (r#"{"name": "mixed_barlow", "partners": 2}"#, "inputmix"),
+        ] {
+            let got = problems(unread);
+            assert!(got.len() == 1 && got[0].ends_with(readers), "{unread}: {got:?}");
+        }
+        assert!(problems(r#"{"name": "imix", "kind": "cutmix", "box": "resize", "tau": [0.2, 0.3]}"#).is_empty());
+        for dead in [r#""per_rank": false"#] {
             for name in ["none", "unmix"] {
                 assert_eq!(problems(&format!(r#"{{"name": "{name}", {dead}}}"#)).len(), 1, "{name} {dead}");
             }

@@ -113,7 +113,7 @@ mod tests {
     use crate::mixture::plan::Kind;
     use crate::mixture::policy;
 
-    const CTX: Context = Context { seed: 5, epoch: 1, step: 0, height: 12, width: 17, dataset: 100, views: 2 };
+    const CTX: Context = Context { seed: 5, epoch: 1, step: 0, height: 12, width: 17, dataset: 100, views: 2, mixed_views: 1 };
 
     fn plan(config: &MixtureConfig, n: u32) -> Vec<Row> {
         let planned = policy(config).plan(&CTX, &(0..n).collect::<Vec<_>>());

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bbox::{BBox, cut_box, kept_area};
+use super::bbox::{BBox, cut_box, kept_area, side_box};
 use crate::error::{Error, Result};
 
 /// What a row does to its own image, per channel and pixel, with `o = own_scale * own`.
@@ -22,7 +22,23 @@ pub enum Kind {
     Paste = 2,
     /// `fill_value` inside the box, `o` outside.
     Fill = 3,
+    /// The whole of `other`, scaled to the box, and `o` outside; values of `other` are not scaled. Pixel (y, x) of the box is the one that
+    /// [`BBox::shows`] there.
+    Resize = 4,
 }
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Copy, Self::Blend, Self::Paste, Self::Fill, Self::Resize];
+
+    /// True when rows of this kind read their partner.
+    pub fn reads_partner(self) -> bool {
+        matches!(self, Self::Blend | Self::Paste | Self::Resize)
+    }
+}
+
+/// The longest side of images that `resize` scales: the products of [`shown`](super::bbox::shown) must fit 32 bits.
+const MOST_RESIZED: usize = 65_535;
 
 /// What happens to one image in one pass.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -34,7 +50,7 @@ pub struct Row {
     pub partner: u32,
     /// Weight of the own image in 0..=1. Only `blend` reads it.
     pub lambda: f32,
-    /// Where `paste` and `fill` write.
+    /// Where `paste`, `fill` and `resize` write.
     #[serde(rename = "box")]
     pub bbox: BBox,
     /// Factor of the own image, for every kind.
@@ -59,10 +75,10 @@ pub enum Word {
 ///
 /// | word | name | type | meaning |
 /// |---|---|---|---|
-/// | 0 | `kind` | u32 | 0 copy, 1 blend, 2 paste, 3 fill ([`Kind`]) |
+/// | 0 | `kind` | u32 | 0 copy, 1 blend, 2 paste, 3 fill, 4 resize ([`Kind`]) |
 /// | 1 | `partner` | u32 | image that `other` is read from, in the input of the stage |
 /// | 2 | `lambda` | f32 | weight of the own image (blend) |
-/// | 3 | `y0` | u32 | first row of the box (paste, fill) |
+/// | 3 | `y0` | u32 | first row of the box (paste, fill, resize) |
 /// | 4 | `x0` | u32 | first column |
 /// | 5 | `y1` | u32 | row after the last |
 /// | 6 | `x1` | u32 | column after the last |
@@ -100,6 +116,11 @@ impl Row {
         Self { kind: Kind::Paste, partner, lambda: lambda as f32, bbox, ..Self::default() }
     }
 
+    /// The whole of `image[partner]`, scaled to the box.
+    pub fn resize(partner: u32, bbox: BBox) -> Self {
+        Self { kind: Kind::Resize, partner, bbox, ..Self::default() }
+    }
+
     /// `fill_value` inside the box.
     pub fn fill(bbox: BBox, fill_value: f64) -> Self {
         Self { kind: Kind::Fill, bbox, fill_value: fill_value as f32, ..Self::default() }
@@ -110,7 +131,7 @@ impl Row {
         let writes = match self.kind {
             Kind::Copy => false,
             Kind::Blend => true,
-            Kind::Paste | Kind::Fill => !self.bbox.is_empty(),
+            Kind::Paste | Kind::Fill | Kind::Resize => !self.bbox.is_empty(),
         };
         !writes && self.own_scale == 1.0
     }
@@ -129,6 +150,8 @@ impl Row {
             Some(format!("partner {} of {t} images", self.partner))
         } else if y0 > y1 || x0 > x1 || y1 as usize > h || x1 as usize > w {
             Some(format!("box [{y0}, {x0}, {y1}, {x1}] in {h}x{w} pixels"))
+        } else if self.kind == Kind::Resize && h.max(w) > MOST_RESIZED {
+            Some(format!("resize of an image with more than {MOST_RESIZED} pixels in a line or column"))
         } else if !(0.0..=1.0).contains(&self.lambda) {
             Some(format!("lambda {} outside 0..=1", self.lambda))
         } else if !self.own_scale.is_finite() || !self.fill_value.is_finite() {
@@ -230,7 +253,7 @@ pub struct BatchMixture {
     /// One stage. Its images are those of the own view and, where the partners are of another one, then those of that: row N + i of such a plan is
     /// image i of the other view.
     pub plan: MixturePlan,
-    /// Weight (blend) or exact kept area (paste) of the own image, one per mixture; all equal unless weights are drawn per image.
+    /// Weight (blend) or exact kept area (paste, resize) of the own image, one per mixture; all equal unless weights are drawn per image.
     pub lambdas: Vec<f64>,
     /// Batch row of the partner of each mixture.
     pub partners: Vec<u32>,
@@ -239,9 +262,10 @@ pub struct BatchMixture {
 }
 
 impl BatchMixture {
-    /// The mixture of image i of the first view with image `partners[i]` of it, a permutation, from one `(lambda, cy, cx)` per image.
+    /// The mixture of image i of the first view with image `partners[i]` of it, a permutation, from one `(number, cy, cx)` per image.
     ///
-    /// `kind` is blend or paste; for paste the box is cut for lambda, which then becomes the exact kept area.
+    /// `kind` is blend, paste or resize. The number is lambda, for which paste cuts its box; for resize it is the side of the box as a part of the
+    /// image's. Where there is a box, the weight is the exact kept area.
     ///
     /// # Errors
     /// If `kind` is another or `partners` is no permutation of the length of `draws`.
@@ -252,15 +276,20 @@ impl BatchMixture {
         }
         let mut lambdas = Vec::with_capacity(draws.len());
         let mut pass = Vec::with_capacity(draws.len());
-        for (&partner, &(lambda, cy, cx)) in partners.iter().zip(draws) {
+        for (&partner, &(number, cy, cx)) in partners.iter().zip(draws) {
             let (row, used) = match kind {
-                Kind::Blend => (Row::blend(partner, lambda), lambda),
+                Kind::Blend => (Row::blend(partner, number), number),
                 Kind::Paste => {
-                    let bbox = cut_box(h, w, lambda, cy, cx).2;
-                    (Row::paste(partner, lambda, bbox), kept_area(h, w, &bbox))
+                    let bbox = cut_box(h, w, number, cy, cx).2;
+                    (Row::paste(partner, number, bbox), kept_area(h, w, &bbox))
+                }
+                Kind::Resize => {
+                    let bbox = side_box(h, w, number, cy, cx).2;
+                    (Row::resize(partner, bbox), kept_area(h, w, &bbox))
                 }
                 Kind::Copy | Kind::Fill => {
-                    return Err(Error::input("a batch mixture blends or pastes").hint("use Kind::Blend or Kind::Paste"));
+                    let hint = "use Kind::Blend, Kind::Paste or Kind::Resize";
+                    return Err(Error::input("a batch mixture blends, pastes or resizes").hint(hint));
                 }
             };
             pass.push(row);
@@ -273,6 +302,12 @@ impl BatchMixture {
     /// The one weight of the batch; `None` when weights are drawn per image (or there is no image).
     pub fn lambda(&self) -> Option<f64> {
         if self.per_sample { None } else { self.lambdas.first().copied() }
+    }
+
+    /// The views whose images the plan is of, one view after the other.
+    pub fn sources(&self) -> Vec<usize> {
+        let [own, partner] = self.views;
+        if own == partner { vec![own] } else { vec![own, partner] }
     }
 
     /// For each image the mixture in which it is the partner; `None` where partners are no permutation.
@@ -343,6 +378,7 @@ mod tests {
         assert!(Row::default().is_identity() && Row::fill(BBox::default(), 3.0).is_identity());
         assert!(!Row::fill(one, 0.0).is_identity() && !Row::blend(0, 1.0).is_identity());
         assert!(!Row { own_scale: 0.5, ..Row::paste(0, 1.0, BBox::default()) }.is_identity());
+        assert!(Row::resize(1, BBox::default()).is_identity() && !Row::resize(1, one).is_identity());
     }
 
     #[test]
@@ -358,5 +394,11 @@ mod tests {
         let mut nan = plan();
         nan.stages[0].passes[0][2].lambda = f32::NAN;
         assert!(nan.validate(3, 4, 7).unwrap_err().to_string().contains("lambda NaN"));
+        let resized = |w| {
+            MixturePlan::from_sparse(&vec![vec![vec![(0, Row::resize(1, BBox { y0: 0, x0: 0, y1: 1, x1: 1 }))]]], 2, 2)
+                .validate(2, 1, w)
+        };
+        assert_eq!(resized(65_535), Ok(()));
+        assert!(resized(65_536).unwrap_err().to_string().contains("resize of an image with more than 65535 pixels"));
     }
 }

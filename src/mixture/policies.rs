@@ -2,6 +2,10 @@
 
 use super::config::{MixtureConfig, Name};
 use super::holes::{Cutout, Erase};
+use super::imix::Imix;
+use super::inputmix::InputMix;
+use super::mixco::Mixco;
+use super::mixed_barlow::MixedBarlow;
 use super::policy::{Context, Planned, Policy};
 use super::unmix::Unmix;
 use super::v1::V1;
@@ -15,7 +19,11 @@ pub fn policy(config: &MixtureConfig) -> Box<dyn Policy> {
         Name::Region => Box::new(V1::new(config, false, true)),
         Name::Cutout => Box::new(Cutout::new(config)),
         Name::Erase => Box::new(Erase::new(config)),
+        Name::Inputmix => Box::new(InputMix::new(config)),
         Name::Unmix => Box::new(Unmix::new(config)),
+        Name::Imix => Box::new(Imix::new(config)),
+        Name::Mixco => Box::new(Mixco),
+        Name::MixedBarlow => Box::new(MixedBarlow),
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Context {
     pub seed: u64,
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Step, from 0. Only `unmix` is keyed by it; the others are keyed by image.
+    /// Step, from 0. Mixtures of whole batches are keyed by it; the others are keyed by image.
     pub step: u64,
     /// Rows of an image.
     pub height: usize,
@@ -20,6 +20,8 @@ pub struct Context {
     pub dataset: usize,
     /// Views of each image.
     pub views: usize,
+    /// Views, from the first, of which a method that mixes each of them (i-Mix) wants a mixture.
+    pub mixed_views: usize,
 }
 
 /// A partner image that the loader must add to the batch.
@@ -47,6 +49,9 @@ impl Extra {
 pub struct Planned {
     /// Augmenting mixtures of T = N + `extras.len()` images: none, one for all views, or one per view. See [`Planned::plan_of`].
     pub plans: Vec<MixturePlan>,
+    /// True where partners are of any view: the plan of a view then has the images of all V views, T of each, its own first and then the others in
+    /// a ring. See [`Planned::sources_of`].
+    pub across: bool,
     /// The M partner images, image N + m of the batch being `extras[m]`.
     pub extras: Vec<Extra>,
     /// Batch mixtures with their loss weights, in the order of the views they are of; the views themselves stay clean.
@@ -54,6 +59,11 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// The views, from 0, of `views` whose images the plan of a view is of, one view after the other: row `s T + i` is image i of the s-th.
+    pub fn sources_of(&self, view: usize, views: usize) -> Vec<usize> {
+        if self.across { (0..views).map(|step| (view + step) % views).collect() } else { vec![view] }
+    }
+
     /// The plan of a view, if views are mixed.
     pub fn plan_of(&self, view: usize) -> Option<&MixturePlan> {
         if self.plans.len() == 1 { self.plans.first() } else { self.plans.get(view) }
@@ -64,6 +74,12 @@ impl Planned {
 pub trait Policy: Send + Sync {
     /// The mixture of the batch `samples` (N dataset indices). A pure function: equal arguments give equal plans.
     fn plan(&self, ctx: &Context, samples: &[u32]) -> Planned;
+
+    /// The mixture of views that may have sizes of their own: `sizes` are height and width of each view, those of the first being the
+    /// context's. The default is for policies whose views are all of one size.
+    fn plan_views(&self, ctx: &Context, samples: &[u32], _sizes: &[(usize, usize)]) -> Planned {
+        self.plan(ctx, samples)
+    }
 }
 
 /// The views to plan for: one plan for all, or one for each.

@@ -1,7 +1,8 @@
 //! The batch mixture of Un-Mix: one mixture of the first view per step and the weights of its two loss terms
-//! (arXiv 2003.05438v2 and later, section 3).
+//! (arXiv 2003.05438v2 and later, section 3). With more than two views, crops of SwAV, every other one from the first on is mixed, as in the
+//! authors' program.
 
-use super::config::{MixtureConfig, Pairing};
+use super::config::{Boxed, MixtureConfig, Pairing};
 use super::plan::{BatchMixture, Kind};
 use super::policy::{Context, Planned, Policy};
 use crate::rng::{Purpose, Stream};
@@ -10,35 +11,67 @@ use crate::rng::{Purpose, Stream};
 pub struct Unmix {
     prob: f64,
     beta: f64,
+    region: Boxed,
+    tau: [f64; 2],
     pairing: Pairing,
     per_sample: bool,
 }
 
 impl Unmix {
-    /// Reads `prob`, `beta`, `pairing` and `per_sample_lambda`.
+    /// Reads `prob`, `beta`, `box`, `tau`, `pairing` and `per_sample_lambda`.
     pub fn new(config: &MixtureConfig) -> Self {
-        Self { prob: config.prob, beta: config.beta, pairing: config.pairing, per_sample: config.per_sample_lambda }
+        let MixtureConfig { prob, beta, boxed, tau, pairing, per_sample_lambda, .. } = *config;
+        Self { prob, beta, region: boxed, tau, pairing, per_sample: per_sample_lambda }
     }
 }
 
 impl Policy for Unmix {
-    /// Draws r, then lambda, cy, cx (once, or once per image), then the permutation if there is one.
     fn plan(&self, ctx: &Context, samples: &[u32]) -> Planned {
+        self.plan_views(ctx, samples, &[(ctx.height, ctx.width)])
+    }
+
+    /// Draws r, then lambda, cy, cx (once, or once per image), then the permutation if there is one. All mixed crops share kind, drawn lambda
+    /// and pairs; each has a box, and so a kept area, of its own. The authors' program cuts each box for the kept area of the crop before it and
+    /// weighs all crops by that of the last.
+    fn plan_views(&self, ctx: &Context, samples: &[u32], sizes: &[(usize, usize)]) -> Planned {
         let n = samples.len();
         let mut stream = Stream::new(ctx.seed, Purpose::Unmix, &[ctx.epoch, ctx.step]);
-        let kind = if stream.uniform() < self.prob { Kind::Blend } else { Kind::Paste };
+        let kind = if stream.uniform() < self.prob { Kind::Blend } else { self.region.kind() };
         // The centre is drawn for a blend too, so that a permutation does not depend on the kind.
         let mut draw = || {
-            let lambda = stream.beta(self.beta);
-            (lambda, stream.below(ctx.height as u64) as usize, stream.below(ctx.width as u64) as usize)
+            let [low, high] = self.tau;
+            let number = if kind == Kind::Resize { stream.range(low, high) } else { stream.beta(self.beta) };
+            (number, stream.below(ctx.height as u64) as usize, stream.below(ctx.width as u64) as usize)
         };
         let draws = if self.per_sample { (0..n).map(|_| draw()).collect() } else { vec![draw(); n] };
         let partners = match self.pairing {
             Pairing::Flip => (0..n as u32).rev().collect(),
             Pairing::Permute => stream.permutation(n),
         };
-        let unmix = BatchMixture::new(kind, (ctx.height, ctx.width), &partners, &draws).expect("partners are a permutation");
-        Planned { mixtures: vec![BatchMixture { per_sample: self.per_sample, ..unmix }], ..Planned::default() }
+        let mixture = |(view, &size): (usize, &(usize, usize))| {
+            let further = (view > 0).then(|| self.recentred(ctx, view, size, &draws));
+            let mixture = BatchMixture::new(kind, size, &partners, further.as_ref().unwrap_or(&draws));
+            let mixture = mixture.expect("partners are a permutation");
+            BatchMixture { views: [view, view], per_sample: self.per_sample, ..mixture }
+        };
+        Planned { mixtures: sizes.iter().enumerate().step_by(2).map(mixture).collect(), ..Planned::default() }
+    }
+}
+
+impl Unmix {
+    /// The draws with other centres, in a crop of `size`: cy, cx once, or once per image, from a stream of the view's own, so that they disturb
+    /// none of the first crop's.
+    fn recentred(
+        &self,
+        ctx: &Context,
+        view: usize,
+        (height, width): (usize, usize),
+        draws: &[(f64, usize, usize)],
+    ) -> Vec<(f64, usize, usize)> {
+        let mut stream = Stream::new(ctx.seed, Purpose::Unmix, &[ctx.epoch, ctx.step, view as u64]);
+        let mut centre = || (stream.below(height as u64) as usize, stream.below(width as u64) as usize);
+        let all = if self.per_sample { draws.iter().map(|_| centre()).collect() } else { vec![centre(); draws.len()] };
+        draws.iter().zip(all).map(|(&(lambda, ..), (cy, cx))| (lambda, cy, cx)).collect()
     }
 }
 
@@ -49,7 +82,7 @@ mod tests {
     use crate::mixture::config::Name;
     use crate::mixture::{Row, policy};
 
-    const CTX: Context = Context { seed: 11, epoch: 3, step: 0, height: 32, width: 20, dataset: 100, views: 2 };
+    const CTX: Context = Context { seed: 11, epoch: 3, step: 0, height: 32, width: 20, dataset: 100, views: 2, mixed_views: 1 };
 
     fn config(prob: f64) -> MixtureConfig {
         MixtureConfig { name: Name::Unmix, prob, ..Default::default() }
@@ -94,6 +127,22 @@ mod tests {
         assert!(empty > 0 && changed > 1900);
     }
 
+    /// ResizeMix: sides of 0.1 to 0.8 of the image's, so that an image of 32 x 20 keeps at least 1 - 24 x 14 / 640 of its pixels.
+    #[test]
+    fn a_resized_region_takes_its_side_from_tau() {
+        let config = MixtureConfig { boxed: Boxed::Resize, beta: 0.2, ..config(0.3) };
+        let drawn: Vec<_> = (0..2000).map(|step| draw(&config, step, 3)).collect();
+        let regions: Vec<_> = drawn.iter().filter(|unmix| rows(unmix)[0].kind == Kind::Resize).collect();
+        assert!((1280..1520).contains(&regions.len()) && drawn.iter().all(|unmix| rows(unmix)[0].kind != Kind::Paste));
+        for unmix in &regions {
+            let b = rows(unmix)[0].bbox;
+            assert!(b.y1 - b.y0 <= 24 && b.x1 - b.x0 <= 14, "{b:?}");
+            assert_eq!(unmix.lambda(), Some(1.0 - b.area() as f64 / 640.0));
+        }
+        let largest = regions.iter().map(|unmix| rows(unmix)[0].bbox.area()).max();
+        assert_eq!(largest, Some(24 * 14));
+    }
+
     #[test]
     fn the_weight_of_a_blend_is_the_drawn_one() {
         let lambdas: Vec<f64> = (0..2000)
@@ -135,6 +184,77 @@ mod tests {
         let distinct: std::collections::BTreeSet<u64> = unmix.lambdas.iter().map(|l| l.to_bits()).collect();
         assert!(distinct.len() > 12);
     }
+
+    /// Two views of 32 x 20, three of 16 x 12, two of 8 x 8.
+    const SIZES: [(usize, usize); 7] = [(32, 20), (32, 20), (16, 12), (16, 12), (16, 12), (8, 8), (8, 8)];
+
+    /// One lambda, kind and pairing per step; one box per mixed crop, of its own size and place, and its exact kept area.
+    #[test]
+    fn every_other_crop_is_mixed_with_one_lambda_and_a_box_of_its_own() {
+        for per_sample in [false, true] {
+            let config = MixtureConfig { per_sample_lambda: per_sample, pairing: Pairing::Permute, ..config(0.3) };
+            let (mut blends, mut apart) = (0, 0);
+            for step in 0..60 {
+                let mixtures = policy(&config).plan_views(&Context { step, ..CTX }, &[7; 6], &SIZES).mixtures;
+                let views: Vec<[usize; 2]> = mixtures.iter().map(|mixture| mixture.views).collect();
+                assert_eq!(views, [[0, 0], [2, 2], [4, 4], [6, 6]]);
+                // The first is the mixture that there is without crops, draw for draw.
+                assert_eq!(mixtures[0], draw(&config, step, 6));
+                let first = rows(&mixtures[0]);
+                for mixture in &mixtures {
+                    let (height, width) = SIZES[mixture.views[0]];
+                    mixture.plan.validate(6, height, width).unwrap();
+                    assert_eq!((&mixture.partners, mixture.per_sample), (&mixtures[0].partners, per_sample));
+                    for ((row, first), &lambda) in rows(mixture).iter().zip(first).zip(&mixture.lambdas) {
+                        assert_eq!((row.kind, row.lambda, row.partner), (first.kind, first.lambda, first.partner));
+                        match row.kind {
+                            Kind::Blend => assert_eq!(lambda as f32, row.lambda),
+                            _ => assert_eq!(lambda, 1.0 - row.bbox.area() as f64 / (height * width) as f64),
+                        }
+                    }
+                    let boxes: std::collections::BTreeSet<[u32; 4]> = rows(mixture).iter().map(|row| row.bbox.into()).collect();
+                    assert!(per_sample || boxes.len() == 1, "one box serves the batch");
+                }
+                blends += usize::from(first[0].kind == Kind::Blend);
+                apart += usize::from(rows(&mixtures[1])[0].bbox != rows(&mixtures[2])[0].bbox);
+            }
+            assert!((8..30).contains(&blends), "{blends} of 60 at 0.3");
+            assert!(apart > 20, "the boxes of two crops of one size differed in {apart} steps");
+        }
+    }
+
+    /// Two views, or one: the first alone is mixed, as ever.
+    #[test]
+    fn without_further_crops_nothing_else_is_mixed() {
+        for sizes in [&SIZES[..1], &SIZES[..2]] {
+            for step in 0..8 {
+                let planned = policy(&config(0.5)).plan_views(&Context { step, ..CTX }, &[3; 5], sizes);
+                assert_eq!(planned.mixtures, [draw(&config(0.5), step, 5)]);
+            }
+        }
+        // A policy of one size plans as it does for all.
+        let im = MixtureConfig { name: Name::Im, ..Default::default() };
+        assert_eq!(policy(&im).plan_views(&CTX, &[1, 2, 3], &SIZES[..2]), policy(&im).plan(&CTX, &[1, 2, 3]));
+    }
+
+    /// A change here changes what a resumed run would see.
+    #[test]
+    fn draws_of_further_crops_never_change() {
+        let planned = policy(&config(0.0)).plan_views(&CTX, &[1; 4], &SIZES);
+        let got: Vec<_> = planned
+            .mixtures
+            .iter()
+            .map(|mixture| format!("{:?} {:?}", <[u32; 4]>::from(rows(mixture)[0].bbox), mixture.lambda()))
+            .collect();
+        assert_eq!(got, GOLDEN_CROPS, "{got:#?}");
+    }
+
+    const GOLDEN_CROPS: [&str; 4] = [
+        "[2, 5, 28, 20] Some(0.390625)",
+        "[6, 2, 16, 10] Some(0.5833333333333333)",
+        "[0, 1, 6, 9] Some(0.75)",
+        "[1, 4, 7, 8] Some(0.625)",
+    ];
 
     #[test]
     fn steps_differ_and_samples_do_not_matter() {

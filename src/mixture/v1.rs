@@ -47,7 +47,8 @@ impl Policy for V1 {
         }
         // T counts the extras of all views, so that every view's batch has the same length.
         let (n, t) = (samples.len(), samples.len() + extras.len());
-        Planned { plans: drawn.iter().map(|stages| MixturePlan::from_sparse(stages, t, n)).collect(), extras, mixtures: Vec::new() }
+        let plans = drawn.iter().map(|stages| MixturePlan::from_sparse(stages, t, n)).collect();
+        Planned { plans, extras, ..Planned::default() }
     }
 }
 

@@ -3,7 +3,7 @@ use crate::mixture::config::Name;
 use crate::mixture::plan::Kind;
 use crate::mixture::policy;
 
-const CTX: Context = Context { seed: 7, epoch: 2, step: 0, height: 32, width: 24, dataset: 1000, views: 2 };
+const CTX: Context = Context { seed: 7, epoch: 2, step: 0, height: 32, width: 24, dataset: 1000, views: 2, mixed_views: 1 };
 
 fn im() -> MixtureConfig {
     MixtureConfig { name: Name::Im, ..Default::default() }

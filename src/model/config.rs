@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alexnet::AlexNetConfig;
 use super::encoder::Encoder;
-use super::head::Head;
+use super::head::{Head, Step};
 use super::init;
 use super::layer::Layers;
 use super::resnet::{BlockKind, ResNetConfig, Stem};
@@ -53,8 +53,21 @@ impl ModelName {
 pub enum HeadName {
     /// One linear layer (MoCo v1, InsDis, CMC, Un-Mix on CIFAR).
     Linear,
-    /// Linear, ReLU, linear (MoCo v2).
+    /// Linear layers with ReLU between them: two without norms (MoCo v2), or as `layers`, `hidden` and the norms say.
     Mlp,
+}
+
+/// Batch norm behind the last layer of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LastNorm {
+    /// None.
+    #[default]
+    None,
+    /// With scale and shift (SimCLR).
+    Affine,
+    /// Without scale and shift (SimSiam).
+    Plain,
 }
 
 /// `model.head`.
@@ -65,13 +78,84 @@ pub struct HeadConfig {
     pub name: HeadName,
     /// Width d of the embedding.
     pub dim: usize,
+    /// Linear layers of an mlp.
+    pub layers: usize,
+    /// Width of an mlp's hidden layers. Left out: that of the features.
+    pub hidden: Option<usize>,
+    /// Batch norm behind the hidden layers, which then have no bias. It takes the statistics of all rows of a forward, whatever `bn_splits`.
+    pub hidden_norm: bool,
+    /// Batch norm behind the last layer, which then has no bias: none, affine or plain (without scale and shift).
+    pub last_norm: LastNorm,
+    /// Whether a last layer without a norm has a bias.
+    pub last_bias: bool,
 }
 
 impl Default for HeadConfig {
     fn default() -> Self {
-        Self { name: HeadName::Linear, dim: 128 }
+        Self {
+            name: HeadName::Linear,
+            dim: 128,
+            layers: 2,
+            hidden: None,
+            hidden_norm: false,
+            last_norm: LastNorm::None,
+            last_bias: true,
+        }
     }
 }
+
+impl HeadConfig {
+    /// The steps from `features` to the embedding.
+    pub fn steps(&self, features: usize) -> Vec<Step> {
+        let affine = match self.last_norm {
+            LastNorm::None => None,
+            LastNorm::Affine => Some(true),
+            LastNorm::Plain => Some(false),
+        };
+        let layers = if self.name == HeadName::Linear { 1 } else { self.layers.max(1) };
+        let hidden = self.hidden.unwrap_or(features);
+        let mut steps = Vec::new();
+        for layer in 0..layers {
+            let (first, last) = (layer == 0, layer + 1 == layers);
+            let (input, output) = (if first { features } else { hidden }, if last { self.dim } else { hidden });
+            let norm = if last { affine } else { self.hidden_norm.then_some(true) };
+            steps.push(Step::Linear { input, output, bias: norm.is_none() && (!last || self.last_bias) });
+            steps.extend(norm.map(|affine| Step::Norm { width: output, affine }));
+            steps.extend((!last).then_some(Step::Relu));
+        }
+        steps
+    }
+
+    /// Whether a row of it hangs on the other rows of its forward in training.
+    pub fn has_norms(&self) -> bool {
+        self.name == HeadName::Mlp && (self.hidden_norm && self.layers > 1 || self.last_norm != LastNorm::None)
+    }
+
+    fn problems(&self, at: &str, out: &mut Vec<String>) {
+        if !(1..=MOST_LAYERS).contains(&self.layers) {
+            out.push(format!("`{at}.layers` is {}, must be 1 to {MOST_LAYERS}", self.layers));
+        }
+        if self.hidden == Some(0) {
+            out.push(format!("`{at}.hidden` is 0, must be at least 1"));
+        }
+        let (default, mlp) = (Self::default(), self.name == HeadName::Mlp);
+        let because = format!("`{at}.name` = linear has one layer with bias and no norm");
+        let mut table = Unread::of(at, out);
+        let keys = [
+            ("layers", self.layers != default.layers),
+            ("hidden", self.hidden.is_some()),
+            ("hidden_norm", self.hidden_norm),
+            ("last_norm", self.last_norm != default.last_norm),
+            ("last_bias", !self.last_bias),
+        ];
+        keys.into_iter().for_each(|(key, set)| table.key(key, set, mlp, &because, "leave it out, or use mlp"));
+        let because = format!("`{at}.last_norm` takes the bias away");
+        table.key("last_bias", !self.last_bias, !mlp || self.last_norm == LastNorm::None, &because, "leave it out");
+    }
+}
+
+/// Layers of a head: more is a slip.
+const MOST_LAYERS: usize = 16;
 
 /// `model`: the encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,6 +177,8 @@ pub struct ModelConfig {
     /// SplitBN groups: on one device they stand for the devices over which batch norm statistics are separate. 1 is plain batch
     /// norm, with which MoCo on one device leaks (the query and its key share their statistics).
     pub bn_splits: usize,
+    /// Let the last norm of every residual block start with scale 0, so that each block starts as its shortcut (SimSiam, arXiv 1706.02677).
+    pub zero_init_residual: bool,
     /// Start from the weights of a `.safetensors`, `.pth` or `.pt` file, relative to the current folder, instead of random ones. The
     /// backbone must fit; a head that does not starts anew.
     pub weights: Option<PathBuf>,
@@ -108,6 +194,7 @@ impl Default for ModelConfig {
             head: HeadConfig::default(),
             split_views: None,
             bn_splits: 8,
+            zero_init_residual: false,
             weights: None,
         }
     }
@@ -141,10 +228,13 @@ impl ModelConfig {
     /// is trained).
     pub fn init(&self, input_channels: usize, seed: u64, role: &str, device: &Device) -> Encoder {
         let shape = self.shape(input_channels);
-        let (backbone, features) = (shape.init(device), shape.features());
+        let (mut backbone, features) = (shape.init(device), shape.features());
+        if self.zero_init_residual {
+            backbone.zero_residuals();
+        }
         let fc = match self.head.name {
             HeadName::Linear => Head::linear(features, self.head.dim, device),
-            HeadName::Mlp => Head::mlp(features, self.head.dim, device),
+            HeadName::Mlp => Head::new(&self.head.steps(features), device),
         };
         init::randomise(Encoder { backbone, fc }, seed, role)
     }
@@ -159,6 +249,7 @@ impl ModelConfig {
                 out.push(format!("`{at}.{key}` is 0, must be at least 1"));
             }
         }
+        self.head.problems(&format!("{at}.head"), out);
         self.unread(at, out);
     }
 
@@ -175,6 +266,7 @@ impl ModelConfig {
             ("stem", self.stem != default.stem, resnet),
             ("stem_channels", self.stem_channels != default.stem_channels, resnet),
             ("bn_splits", self.bn_splits != default.bn_splits, shape.has_batch_norm()),
+            ("zero_init_residual", self.zero_init_residual, resnet),
         ];
         keys.into_iter().for_each(|(key, set, read)| table.key(key, set, read, &because, "leave it out, or choose a ResNet"));
     }

@@ -3,7 +3,8 @@
 //! All counts are of f32 values, and none is a guess: a training step holds at least as many.
 
 use super::alexnet::AlexNetConfig;
-use super::config::{HeadName, ModelConfig};
+use super::config::ModelConfig;
+use super::head::Step;
 use super::resnet::{BlockKind, ResNetConfig, Stem};
 use super::shape::Shape;
 use serde::Serialize;
@@ -87,11 +88,8 @@ impl ModelConfig {
             Shape::ResNet(config) => resnet(config, size),
             Shape::AlexNet(config) => alexnet(config, size),
         };
-        let (features, dim) = (shape.features() as u128, self.head.dim as u128);
-        let head = match self.head.name {
-            HeadName::Linear => (features + 1) * dim,
-            HeadName::Mlp => (features + 1) * (features + dim),
-        };
+        let (features, dim) = (shape.features(), self.head.dim as u128);
+        let head = self.head.steps(features).into_iter().map(Step::values).fold(0, u128::saturating_add);
         cost.weights += head;
         cost.layers.push(LayerCost { name: "fc".into(), map: [dim, 1, 1], weights: head, kept: 0 });
         cost
@@ -155,13 +153,13 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::model::{HeadConfig, ModelName, Pass, state};
+    use crate::model::{HeadConfig, HeadName, LastNorm, ModelName, Pass, state};
 
     /// Against nets that exist: every family, stem and head, and the maps of a forward.
     #[test]
     fn equal_to_the_counts_of_real_nets() {
         let device = crate::device::test_device();
-        let head = |name| HeadConfig { name, dim: 24 };
+        let head = |name| HeadConfig { name, dim: 24, ..HeadConfig::default() };
         let base = ModelConfig { width: 0.25, stem_channels: 16, bn_splits: 1, ..ModelConfig::default() };
         let resnets = [ModelName::Resnet18, ModelName::Resnet34, ModelName::Resnet50, ModelName::Resnet26b];
         let stems = [Stem::Imagenet, Stem::Cifar, Stem::CifarPad];
@@ -175,6 +173,11 @@ mod tests {
             2,
             224,
         ));
+        let norms = HeadConfig { hidden: Some(40), hidden_norm: true, layers: 3, ..head(HeadName::Mlp) };
+        for last_norm in [LastNorm::None, LastNorm::Affine, LastNorm::Plain] {
+            cases.push((ModelConfig { head: HeadConfig { last_norm, ..norms.clone() }, ..base.clone() }, 3, 32));
+        }
+        cases.push((ModelConfig { head: HeadConfig { last_bias: false, ..norms }, ..base.clone() }, 3, 32));
         for (model, channels, side) in cases {
             let cost = model.cost(channels, (side, side));
             let net = model.init(channels, 1, "query", &device);
@@ -197,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_size_overflows() {
-        let most = HeadConfig { dim: usize::MAX, name: HeadName::Mlp };
+        let most = HeadConfig { dim: usize::MAX, name: HeadName::Mlp, ..HeadConfig::default() };
         let model = ModelConfig { stem_channels: usize::MAX, width: 16.0, head: most, ..ModelConfig::default() };
         assert!(model.cost(3, (1 << 20, 1 << 20)).kept > 1 << 60);
     }

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::head::Head;
 use super::layer::Layers;
-use super::norm::{BatchNorm, BatchStats, Pass, absorb};
+use super::norm::{BatchStats, Pass, Running, absorb};
 use super::shape::Backbone;
 use crate::kernel::KernelPath;
 use crate::loss::unit_rows;
@@ -44,7 +44,7 @@ impl Encoder {
     /// - input `[n, c, h, w]`, normalised
     pub fn taps(&self, x: Tensor<4>, pass: &mut Pass) -> Taps {
         let (maps, rows) = self.backbone.forward(x, pass);
-        let embedding = unit_rows(self.fc.forward(rows.last().expect("every backbone has features").clone()));
+        let embedding = unit_rows(self.fc.forward(rows.last().expect("every backbone has features").clone(), pass));
         Taps { maps, rows, embedding }
     }
 
@@ -54,32 +54,85 @@ impl Encoder {
     }
 
     /// The embeddings of several batches of equal shape, each of which is one of `shards` equal parts of its own batch, and what the norms saw of
-    /// each. They go through the net together, as SplitBN groups of a larger batch: what each gives is what it would give alone, and weights are
-    /// read and kernels are started once for all.
+    /// each. They go through the net together (see [`Encoder::features_together`]); what each gives is what it would give alone.
     ///
     /// # Shapes
-    /// - `batches` `[n, c, h, w]` each; embeddings `[n, d]`
+    /// - `batches` `[n, c, h, w]` each; embeddings `[n, d]`, unit rows
     pub fn embed_together(&self, batches: Vec<Tensor<4>>, shards: usize) -> Vec<(Tensor<2>, Vec<BatchStats>)> {
+        let (features, stats): (Vec<_>, Vec<_>) = self.features_together(batches, shards).into_iter().unzip();
+        let unit = |(rows, head): (Tensor<2>, Vec<BatchStats>)| (unit_rows(rows), head);
+        if !self.fc.has_norms() {
+            // Rows are independent: the head reads its weights once for all.
+            let [n, _] = features[0].dims();
+            let (rows, _) = unit(self.project(Tensor::cat(features, 0)));
+            let [_, d] = rows.dims();
+            return stats
+                .into_iter()
+                .enumerate()
+                .map(|(at, stats)| (rows.clone().slice([at * n..(at + 1) * n, 0..d]), stats))
+                .collect();
+        }
+        let project = |(features, stats): (Tensor<2>, Vec<BatchStats>)| {
+            let (rows, head) = unit(self.project(features));
+            (rows, [stats, head].concat())
+        };
+        features.into_iter().zip(stats).map(project).collect()
+    }
+
+    /// The features of several batches of equal shape, each of which is one of `shards` equal parts of its own batch, and what the backbone's norms
+    /// saw of each. They go through the backbone together, as SplitBN groups of a larger batch: what each gives is what it would give alone, and
+    /// weights are read and kernels are started once for all.
+    ///
+    /// # Shapes
+    /// - `batches` `[n, c, h, w]` each; features `[n, f]`
+    pub fn features_together(&self, batches: Vec<Tensor<4>>, shards: usize) -> Vec<(Tensor<2>, Vec<BatchStats>)> {
         let (forwards, splits, [n, c, h, w]) = (batches.len(), self.backbone.splits(shards), batches[0].dims());
         let mut pass = Pass::together(forwards, shards);
         if let [only] = batches.as_slice() {
-            return vec![(self.embed(only.clone(), &mut pass), pass.into_stats())];
+            return vec![(self.features(only.clone(), &mut pass), pass.into_stats())];
         }
         // Image i of a batch belongs to its group i mod splits: groups of all batches alternate.
         let rows = |batch: Tensor<4>| batch.reshape([n / splits, splits, c * h * w]);
         let all: Tensor<3> = Tensor::cat(batches.into_iter().map(rows).collect(), 1);
-        let rows = self.embed(all.reshape([forwards * n, c, h, w]), &mut pass);
-        let [_, d] = rows.dims();
-        let rows: Tensor<3> = rows.reshape([n / splits, forwards * splits, d]);
-        let of = |forward: usize| rows.clone().narrow(1, forward * splits, splits).reshape([n, d]);
+        let rows = self.features(all.reshape([forwards * n, c, h, w]), &mut pass);
+        let [_, f] = rows.dims();
+        let rows: Tensor<3> = rows.reshape([n / splits, forwards * splits, f]);
+        let of = |forward: usize| rows.clone().narrow(1, forward * splits, splits).reshape([n, f]);
         (0..forwards).map(of).zip(pass.into_each()).collect()
     }
 
-    /// Moves all running statistics by what one training forward saw; `update` is the implementation of the update.
+    /// What the head gets, `[n, f]`.
+    fn features(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        self.backbone.forward(x, pass).1.pop().expect("every backbone has features")
+    }
+
+    /// The head in training, over all rows of one forward, and what its norms saw.
+    ///
+    /// # Shapes
+    /// - features `[n, f]`; output `[n, d]`, not normalised
+    pub fn project(&self, features: Tensor<2>) -> (Tensor<2>, Vec<BatchStats>) {
+        let mut pass = Pass::train();
+        (self.fc.forward(features, &mut pass), pass.into_stats())
+    }
+
+    /// Moves all running statistics by what one training forward saw, the backbone's first; `update` is the implementation of the update.
     pub fn absorb(&mut self, stats: &[BatchStats], update: KernelPath) {
-        let norms: Vec<&mut BatchNorm> = self.backbone.norms();
-        assert_eq!(norms.len(), stats.len(), "the statistics come from another net");
-        absorb(norms, stats, update);
+        absorb(self.norms(), stats, update);
+    }
+
+    /// The running statistics of all its norms in the order in which a forward meets them.
+    pub fn norms(&mut self) -> Vec<Running<'_>> {
+        self.backbone.norms().into_iter().map(|norm| norm.running()).chain(self.fc.norms()).collect()
+    }
+
+    /// [`Encoder::absorb`] of a forward that ended before the head.
+    pub fn absorb_features(&mut self, stats: &[BatchStats], update: KernelPath) {
+        absorb(self.backbone.norms().into_iter().map(|norm| norm.running()).collect(), stats, update);
+    }
+
+    /// [`Encoder::absorb`] of a forward of the head.
+    pub fn absorb_head(&mut self, stats: &[BatchStats], update: KernelPath) {
+        absorb(self.fc.norms(), stats, update);
     }
 
     /// Its layers, the embedding being the last.

@@ -21,10 +21,11 @@ pub mod state;
 pub mod tensors;
 pub mod weights;
 
-pub use config::{HeadConfig, HeadName, ModelConfig, ModelName};
+pub use config::{HeadConfig, HeadName, LastNorm, ModelConfig, ModelName};
 pub use cost::{Cost, LayerCost};
 pub use encoder::{Encoder, Taps};
 pub use frozen::Frozen;
+pub use head::{Head, Step};
 pub use layer::{Layer, LayerName, Layers};
 pub use norm::{BatchNorm, BatchStats, Pass};
 pub use shape::{Backbone, Shape};

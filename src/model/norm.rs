@@ -134,20 +134,73 @@ impl BatchNorm {
         self.splits / shards
     }
 
-    /// Its running statistics, taken out of it until [`BatchNorm::keep`] puts the next ones in.
+    /// Its running statistics.
+    pub fn running(&mut self) -> Running<'_> {
+        Running { mean: &mut self.running_mean, variance: &mut self.running_var }
+    }
+}
+
+/// Batch norm over axis 1 without scale and shift: the last norm of SimSiam's head (arXiv 2011.10566, appendix A).
+#[derive(Module, Debug)]
+pub struct PlainNorm {
+    /// `[c]`, not trained.
+    pub running_mean: Param<Tensor<1>>,
+    /// `[c]`, unbiased, not trained.
+    pub running_var: Param<Tensor<1>>,
+}
+
+impl PlainNorm {
+    /// Running variance 1 and mean 0.
+    pub fn new(channels: usize, device: &Device) -> Self {
+        let fixed = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
+        Self { running_mean: fixed(Tensor::zeros([channels], device)), running_var: fixed(Tensor::ones([channels], device)) }
+    }
+
+    /// # Shapes
+    /// - input and output `[n, c]`
+    pub fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Tensor<2> {
+        let ([_, c], device) = (x.dims(), x.device());
+        let (scale, shift) = (Tensor::ones([c], &device), Tensor::zeros([c], &device));
+        match pass {
+            Pass::Eval => batch_norm(x, scale, shift, self.running_mean.val(), self.running_var.val(), EPSILON),
+            Pass::Train { seen, shards } => {
+                assert_eq!(*shards, 1, "a norm over all rows is not whole in {shards} shards");
+                let (y, stats) = normalise(x, scale, shift, Groups { forwards: seen.len(), splits: 1 });
+                Pass::tell(seen, stats);
+                y
+            }
+        }
+    }
+
+    /// Its running statistics.
+    pub fn running(&mut self) -> Running<'_> {
+        Running { mean: &mut self.running_mean, variance: &mut self.running_var }
+    }
+}
+
+/// The running statistics of a norm, to be moved.
+#[derive(Debug)]
+pub struct Running<'a> {
+    mean: &'a mut Param<Tensor<1>>,
+    variance: &'a mut Param<Tensor<1>>,
+}
+
+impl Running<'_> {
+    /// They are taken out until [`Running::keep`] puts the next ones in.
     fn take(&mut self, small: &Tensor<1>) -> [Tensor<1>; 2] {
-        [&mut self.running_mean, &mut self.running_var]
+        [&mut *self.mean, &mut *self.variance]
             .map(|running| std::mem::replace(running, Param::from_tensor(small.clone())).consume().1.inner())
     }
 
     fn keep(&mut self, [mean, variance]: [Tensor<1>; 2]) {
         let fixed = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
-        (self.running_mean, self.running_var) = (fixed(mean), fixed(variance));
+        (*self.mean, *self.variance) = (fixed(mean), fixed(variance));
     }
 }
 
 /// Moves the running statistics of norms by one PyTorch update each: `running <- 0.9 running + 0.1 batch`.
-pub fn absorb(norms: Vec<&mut BatchNorm>, stats: &[BatchStats], update: KernelPath) {
+pub fn absorb(norms: Vec<Running>, stats: &[BatchStats], update: KernelPath) {
+    assert_eq!(norms.len(), stats.len(), "the statistics come from another net");
     let Some(small) = stats.first().map(|first| Tensor::zeros([1], &first.mean.device())) else { return };
     let mut norms = norms;
     let pairs = norms.iter_mut().zip(stats).flat_map(|(norm, Statistics { mean, variance })| {
@@ -155,7 +208,7 @@ pub fn absorb(norms: Vec<&mut BatchNorm>, stats: &[BatchStats], update: KernelPa
         [(running_mean, mean.clone()), (running_var, variance.clone())]
     });
     let mut next = average(pairs.collect(), 1.0 - MOMENTUM, update).into_iter();
-    for norm in norms {
+    for mut norm in norms {
         let (mean, variance) = next.next().zip(next.next()).expect("two statistics per norm");
         norm.keep([mean, variance]);
     }

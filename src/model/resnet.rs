@@ -1,6 +1,6 @@
 //! ResNet (He et al. 2016) with torchvision's names, the stride of a bottleneck on its 3x3 convolution.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::block::{self, Beside, ConvNorm};
@@ -225,6 +225,16 @@ impl ResNet {
     /// SplitBN groups of one of `shards` equal parts of a batch.
     pub fn splits(&self, shards: usize) -> usize {
         self.bn1.splits(shards)
+    }
+
+    /// Gives the last norm of every block the scale 0.
+    pub fn zero_residuals(&mut self) {
+        let Self { layer1, layer2, layer3, layer4, .. } = self;
+        for Block { bn2, bn3, .. } in [layer1, layer2, layer3, layer4].into_iter().flatten() {
+            let last = bn3.as_mut().unwrap_or(bn2);
+            let scale = last.weight.val();
+            last.weight = Param::from_tensor(Tensor::zeros(scale.dims(), &scale.device()));
+        }
     }
 
     /// All norms in the order in which a forward meets them.

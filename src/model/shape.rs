@@ -113,6 +113,14 @@ impl Backbone {
         }
     }
 
+    /// Lets every residual block start as its shortcut; a net without residual blocks stays as it is.
+    pub fn zero_residuals(&mut self) {
+        match self {
+            Self::ResNet(net) => net.zero_residuals(),
+            Self::AlexNet(_) => {}
+        }
+    }
+
     /// Says how its blocks are computed; at first they are as fast as the device allows.
     pub fn compute_by(&mut self, ways: Ways) {
         match self {

@@ -70,6 +70,15 @@ pub fn is_buffer(name: &str) -> bool {
     name.ends_with("running_mean") || name.ends_with("running_var")
 }
 
+/// The values of a tensor as they are now. Those of CubeCL's devices are read when their bytes are first looked at, by which time an update may
+/// have changed them in their memory: here they are looked at.
+pub fn now<const D: usize>(tensor: Tensor<D>) -> TensorData {
+    let data = tensor.into_data();
+    // A device that fails is heard where the values are used.
+    let _ = data.as_slice::<f32>();
+    data
+}
+
 struct Collect {
     path: Path,
     found: StateDict,
@@ -83,7 +92,7 @@ impl ModuleVisitor for Collect {
         self.path.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.insert(self.path.name(), param.val().inner().into_data());
+        self.found.insert(self.path.name(), now(param.val().inner()));
     }
 }
 

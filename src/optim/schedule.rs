@@ -1,10 +1,11 @@
-//! Learning rates as pure functions of the position, so that a resume needs no schedule state.
+//! Learning rates, weight decays and momenta of moving averages as pure functions of the position, so that a resume needs no schedule state.
 //!
 //! Epochs and steps count from 0 unless a name says otherwise; rates are absolute.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::OptimConfig;
 use crate::unread::Unread;
 
 /// How the rate changes after the warm-up.
@@ -46,6 +47,27 @@ pub struct ScheduleConfig {
     pub warmup_start: Option<f64>,
     /// Where a cosine ends.
     pub final_lr: f64,
+    /// Where weight decay ends: half a cosine over the steps of the run that begins at `optim.weight_decay` (DINO, arXiv 2104.14294, section 3.2).
+    /// Default: it does not change.
+    pub weight_decay_final: Option<f64>,
+}
+
+/// What the parameters move by in one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Learning rate as the schedule has it in this step.
+    pub scheduled: f64,
+    /// Learning rate without schedule and warm-up, for parts whose rate is constant.
+    pub base: f64,
+    /// Weight decay of this step; `None`: that of `optim.weight_decay`.
+    pub weight_decay: Option<f64>,
+}
+
+/// One rate for all parts.
+impl From<f64> for Rates {
+    fn from(lr: f64) -> Self {
+        Self { scheduled: lr, base: lr, weight_decay: None }
+    }
 }
 
 impl Default for ScheduleConfig {
@@ -62,6 +84,7 @@ impl Default for ScheduleConfig {
             warmup_epochs: 0.0,
             warmup_start: None,
             final_lr: 0.0,
+            weight_decay_final: None,
         }
     }
 }
@@ -84,6 +107,25 @@ impl ScheduleConfig {
             Kind::Cosine if self.is_per_step() => cosine(base_lr, self.final_lr, step - warmup, total_steps.saturating_sub(warmup)),
             Kind::Cosine => cosine(base_lr, self.final_lr, epoch + self.epoch_base, total_steps.div_ceil(steps_per_epoch)),
         }
+    }
+
+    /// What `step` (from 0) of a run of `total_steps` moves parameters by.
+    pub fn rates(&self, optim: &OptimConfig, step: u64, steps_per_epoch: u64, total_steps: u64) -> Rates {
+        Rates {
+            scheduled: self.lr(optim.lr, step, steps_per_epoch, total_steps),
+            base: optim.lr,
+            weight_decay: self.weight_decay_final.map(|last| cosine(optim.weight_decay, last, step, total_steps)),
+        }
+    }
+
+    /// Whether the rate is that of `optim.lr` in every step.
+    pub fn is_constant(&self) -> bool {
+        let falls = match self.kind {
+            Kind::Constant => false,
+            Kind::Multistep => !(self.milestones.is_empty() && self.milestones_at.is_empty()),
+            Kind::Cosine => true,
+        };
+        !falls && self.warmup_epochs == 0.0
     }
 
     /// Completed epochs after which the rate changes, in a run of `epochs`.
@@ -121,6 +163,8 @@ impl ScheduleConfig {
         require(self.factor > 0.0 && self.factor.is_finite(), "factor", &self.factor, "above 0");
         require(self.epoch_base <= 1, "epoch_base", &self.epoch_base, "0 or 1");
         require(not_negative(self.final_lr), "final_lr", &self.final_lr, "at least 0");
+        let decay = self.weight_decay_final;
+        require(decay.is_none_or(not_negative), "weight_decay_final", &decay.unwrap_or(0.0), "at least 0");
         require(not_negative(self.warmup_epochs), "warmup_epochs", &self.warmup_epochs, "at least 0");
         require(self.warmup_start.is_none_or(not_negative), "warmup_start", &self.warmup_start.unwrap_or(0.0), "at least 0");
         require(self.milestones.is_sorted(), "milestones", &self.milestones, "in ascending order");
@@ -169,6 +213,51 @@ impl ScheduleConfig {
             out.push(format!("`{at}.warmup_epochs` with a cosine needs `{at}.per_step` = true"));
         }
     }
+}
+
+/// How the momentum of a moving average changes from a base to a final value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentumSchedule {
+    /// It does not.
+    #[default]
+    Constant,
+    /// Half a cosine per step, the first average at the base value (BYOL, arXiv 2006.07733, section 3.3).
+    Cosine,
+    /// The same per epoch (htdt/self-supervised).
+    CosineEpoch,
+    /// Half a cosine per step that is one step ahead, so that the last average has the final value (i-Mix, arXiv 2010.08887).
+    CosineNext,
+}
+
+impl MomentumSchedule {
+    /// The momentum of the average that follows `step` (from 0) of a run of `total_steps`, on the way from `base` to `last`.
+    pub fn at(self, base: f64, last: f64, step: u64, steps_per_epoch: u64, total_steps: u64) -> f64 {
+        match self {
+            Self::Constant => base,
+            Self::Cosine => ema_cosine_step(base, last, step, total_steps),
+            Self::CosineNext => ema_cosine_step_next(base, last, step, total_steps),
+            Self::CosineEpoch => {
+                let steps_per_epoch = steps_per_epoch.max(1);
+                ema_cosine_epoch(base, last, step / steps_per_epoch, total_steps.div_ceil(steps_per_epoch))
+            }
+        }
+    }
+}
+
+/// `last - (last - base)(1 + cos(pi step / total)) / 2`, `step` being the steps done before this one.
+pub fn ema_cosine_step(base: f64, last: f64, step: u64, total: u64) -> f64 {
+    cosine(base, last, step, total)
+}
+
+/// The same with `step + 1` in place of `step`.
+pub fn ema_cosine_step_next(base: f64, last: f64, step: u64, total: u64) -> f64 {
+    cosine(base, last, step.saturating_add(1), total)
+}
+
+/// The same with epochs in place of steps, `epoch` from 0.
+pub fn ema_cosine_epoch(base: f64, last: f64, epoch: u64, epochs: u64) -> f64 {
+    cosine(base, last, epoch, epochs)
 }
 
 /// `lr * factor^(milestones <= epoch)`, epochs from 0: a milestone m acts after m completed epochs.
@@ -222,98 +311,4 @@ fn cosine(first: f64, last: f64, at: u64, length: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(json: &str) -> ScheduleConfig {
-        serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn shares_are_milestones_of_any_length() {
-        let shares = config(r#"{"epochs": 600, "kind": "multistep", "milestones_at": [0.6, 0.8, 0.9]}"#);
-        let fixed = config(r#"{"epochs": 600, "kind": "multistep", "milestones": [360, 480, 540]}"#);
-        for epoch in [0, 359, 360, 479, 480, 539, 540, 599] {
-            assert_eq!(shares.lr(0.03, 7 * epoch, 7, 7 * 600), fixed.lr(0.03, 7 * epoch, 7, 7 * 600), "epoch {epoch}");
-        }
-        assert_eq!(shares.milestones_of(240), [144, 192, 216]);
-        let mut out = Vec::new();
-        config(r#"{"epochs": 9, "kind": "multistep", "milestones_at": [0.9, 1.5], "milestones": [3]}"#)
-            .problems("schedule", &mut out);
-        assert_eq!(out.len(), 2, "{out:?}");
-    }
-
-    fn problems(json: &str) -> Vec<String> {
-        let mut out = Vec::new();
-        config(json).problems("schedule", &mut out);
-        out
-    }
-
-    /// The rates of a whole run of `spe` steps per epoch.
-    fn rates(json: &str, base: f64, spe: u64) -> Vec<f64> {
-        let config = config(json);
-        let total = config.total_steps(spe);
-        (0..total).map(|step| config.lr(base, step, spe, total)).collect()
-    }
-
-    #[test]
-    fn a_milestone_acts_after_that_many_completed_epochs() {
-        let got = rates(r#"{"epochs": 4, "kind": "multistep", "milestones": [1, 3], "factor": 0.5}"#, 0.8, 2);
-        assert_eq!(got, [0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2]);
-        let ways = |epoch| (multistep(0.8, &[1, 3], 0.5, epoch), multistep_legacy(0.8, &[1, 3], 0.5, epoch + 1));
-        assert!((0..6).map(ways).all(|(a, b)| a == b));
-    }
-
-    #[test]
-    fn a_cosine_per_epoch_is_constant_within_an_epoch() {
-        let got = rates(r#"{"epochs": 3}"#, 0.06, 2);
-        let want: Vec<f64> = (0..3).flat_map(|e| [cosine_epoch_0based(0.06, e, 3); 2]).collect();
-        assert_eq!(got, want);
-        assert_eq!(got[0], 0.06);
-        let based = rates(r#"{"epochs": 3, "epoch_base": 1}"#, 0.06, 2);
-        assert_eq!((based[0], based[5]), (cosine_epoch_1based(0.06, 1, 3), 0.0));
-    }
-
-    #[test]
-    fn a_cosine_over_steps_needs_no_epochs() {
-        let by_steps = rates(r#"{"steps": 7}"#, 1.0, 100);
-        let want: Vec<f64> = (0..7).map(|s| cosine_step_warmup_next(1.0, 0.0, s, 0, 7)).collect();
-        assert_eq!(by_steps, want);
-        assert!(by_steps.windows(2).all(|pair| pair[1] < pair[0]));
-    }
-
-    #[test]
-    fn warm_up_starts_where_it_is_told() {
-        let next = rates(r#"{"epochs": 5, "per_step": true, "warmup_epochs": 2, "final_lr": 0.1}"#, 1.0, 2);
-        assert_eq!(next, (0..10).map(|s| cosine_step_warmup_next(1.0, 0.1, s, 4, 10)).collect::<Vec<_>>());
-        assert_eq!(next[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
-        let inclusive = rates(r#"{"epochs": 5, "per_step": true, "warmup_epochs": 2, "warmup_start": 0.4}"#, 1.0, 2);
-        assert_eq!(inclusive, (0..10).map(|s| cosine_step_warmup_inclusive(1.0, 0.4, 0.0, s, 4, 10)).collect::<Vec<_>>());
-        let multistep = rates(r#"{"epochs": 2, "kind": "multistep", "milestones": [1], "warmup_epochs": 0.5}"#, 1.0, 4);
-        assert_eq!(multistep, [0.5, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.1]);
-        assert_eq!(rates(r#"{"steps": 3, "kind": "constant"}"#, 0.3, 2), [0.3; 3]);
-    }
-
-    #[test]
-    fn steps_past_the_end_keep_the_final_rate() {
-        let config = config(r#"{"epochs": 2, "per_step": true, "final_lr": 0.01}"#);
-        assert_eq!(config.lr(1.0, 999, 5, 10), 0.01);
-        assert_eq!(config.lr(1.0, 0, 0, 0), 1.0);
-    }
-
-    #[test]
-    fn exactly_one_length_and_no_idle_keys() {
-        assert!(problems(r#"{"epochs": 200}"#).is_empty() && problems(r#"{"steps": 10}"#).is_empty());
-        assert_eq!(problems("{}"), ["neither `schedule.epochs` nor `schedule.steps` is set, one of them must be"]);
-        assert_eq!(problems(r#"{"epochs": 2, "steps": 3}"#).len(), 1);
-        let all =
-            problems(r#"{"epochs": 0, "factor": 0, "epoch_base": 2, "final_lr": -1, "milestones": [2, 1], "warmup_epochs": 3}"#);
-        let keys = ["epochs", "factor", "epoch_base", "final_lr", "milestones", "warmup_epochs"];
-        assert!(keys.iter().all(|key| all.iter().any(|line| line.starts_with(&format!("`schedule.{key}` ")))), "{all:#?}");
-        assert_eq!(problems(r#"{"steps": 9, "epoch_base": 1, "warmup_start": 0.1}"#).len(), 2);
-        assert_eq!(
-            problems(r#"{"epochs": 9, "warmup_epochs": 1}"#),
-            ["`schedule.warmup_epochs` with a cosine needs `schedule.per_step` = true"]
-        );
-    }
-}
+mod tests;

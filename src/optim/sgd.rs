@@ -1,4 +1,4 @@
-//! SGD with momentum and L2 weight decay, in PyTorch's form: no dampening, no Nesterov.
+//! SGD with momentum and L2 weight decay, in PyTorch's form: no dampening.
 
 use burn::tensor::Tensor;
 
@@ -6,11 +6,13 @@ use super::{Moving, Rule};
 use crate::kernel::KernelPath;
 use crate::kernel::update::{self, Moved, SgdStep};
 
-/// `v <- momentum v + (g + weight_decay w)`, `w <- w - lr v`; the first velocity is the plain gradient.
+/// `h = g + weight_decay w`, `v <- momentum v + h`, `w <- w - lr v`; with Nesterov `w <- w - lr (h + momentum v)`. The first velocity is h.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
     /// Share of the old velocity.
     pub momentum: f64,
+    /// Whether a weight moves by what the next velocity would be if the gradient came again (Nesterov).
+    pub nesterov: bool,
 }
 
 impl Rule for Sgd {
@@ -18,12 +20,12 @@ impl Rule for Sgd {
         &["v"]
     }
 
-    fn step(&self, moving: Vec<Moving>, lr: f64, path: KernelPath) -> Vec<(Tensor<1>, Vec<Tensor<1>>)> {
-        let moved = moving.into_iter().map(|Moving { weight, gradient, slots, weight_decay }| {
+    fn step(&self, moving: Vec<Moving>, path: KernelPath) -> Vec<(Tensor<1>, Vec<Tensor<1>>)> {
+        let moved = moving.into_iter().map(|Moving { weight, gradient, slots, lr, weight_decay, .. }| {
             let velocity = slots.map(|old| old.into_iter().next().expect("SGD has one slot"));
-            Moved { weight, gradient, velocity, weight_decay }
+            Moved { weight, gradient, velocity, lr, weight_decay }
         });
-        let next = update::sgd(moved.collect(), SgdStep { lr, momentum: self.momentum }, path);
+        let next = update::sgd(moved.collect(), SgdStep { momentum: self.momentum, nesterov: self.nesterov }, path);
         next.into_iter().map(|(weight, velocity)| (weight, vec![velocity])).collect()
     }
 }

@@ -51,8 +51,9 @@ pub struct StepPlan {
 
 /// The jobs of steps `first..length.steps`, in order.
 pub fn jobs(config: &RunConfig, n: usize, length: Length, first: u64) -> impl Iterator<Item = Job<StepPlan>> + Send + use<> {
-    let (seed, batch, views) = (config.seed, config.data.batch, config.method.views());
-    let (height, width) = config.view_size();
+    let (seed, batch, sizes) = (config.seed, config.data.batch, config.view_sizes());
+    let (views, (height, width)) = (sizes.len(), sizes[0]);
+    let mixed_views = config.mixed_views();
     let policy = policy(&config.mixture);
     let mut order: (Option<u64>, Vec<u32>) = (None, Vec::new());
     (first..length.steps).map(move |step| {
@@ -62,7 +63,8 @@ pub fn jobs(config: &RunConfig, n: usize, length: Length, first: u64) -> impl It
         }
         let from = (step % length.per_epoch) as usize * batch;
         let own = &order.1[from..(from + batch).min(n)];
-        let planned = policy.plan(&Context { seed, epoch, step, height, width, dataset: n, views }, own);
+        let context = Context { seed, epoch, step, height, width, dataset: n, views, mixed_views };
+        let planned = policy.plan_views(&context, own, &sizes);
         let stream = |index: u32, view: usize| Stream::new(seed, Purpose::View, &[epoch, u64::from(index), view as u64]);
         let owned = own.iter().map(|&index| Item { index, streams: (0..views).map(|v| stream(index, v)).collect() });
         let extras = planned
@@ -72,4 +74,51 @@ pub fn jobs(config: &RunConfig, n: usize, length: Length, first: u64) -> impl It
         let items = owned.chain(extras).collect();
         Job { items, payload: StepPlan { epoch, step, own: own.len(), planned } }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(crops: Option<serde_json::Value>) -> RunConfig {
+        let value = json!({
+            "data": {"source": {"name": "synthetic", "count": 20}, "batch": 5}, "views": {"recipe": "cifar_moco", "crop": {"size": 16}},
+            "mixture": {"name": "unmix", "prob": 0}, "model": {"bn_splits": 1}, "schedule": {"epochs": 1},
+        });
+        let mut config = RunConfig::from_value(value).unwrap();
+        // No method takes crops yet: the config is not checked.
+        config.views.crops = crops.map(|crops| serde_json::from_value(crops).unwrap());
+        config
+    }
+
+    /// More crops change nothing of what the first two views draw, nor of the first mixture; each has a stream and, every other one, a mixture of
+    /// its size.
+    #[test]
+    fn further_crops_leave_the_first_views_as_they_are() {
+        let (two, many) = (config(None), config(Some(json!([{"count": 2}, {"count": 4, "size": 8}]))));
+        assert_eq!(many.view_sizes(), [(16, 16), (16, 16), (8, 8), (8, 8), (8, 8), (8, 8)]);
+        let length = Length::of(&two, 20).unwrap();
+        let mut steps = 0;
+        for (few, all) in jobs(&two, 20, length, 0).zip(jobs(&many, 20, length, 0)) {
+            for (few, all) in few.items.iter().zip(&all.items) {
+                assert_eq!((few.index, few.streams.len(), all.streams.len()), (all.index, 2, 6));
+                let drawn = |item: &Item| item.streams.iter().map(|stream| stream.clone().next_u64()).collect::<Vec<u64>>();
+                let (few, all) = (drawn(few), drawn(all));
+                assert_eq!(few, all[..2]);
+                assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 6, "streams of their own");
+            }
+            let (few, all) = (few.payload.planned.mixtures, all.payload.planned.mixtures);
+            assert_eq!((few.len(), all.len()), (1, 3));
+            assert_eq!(few[0], all[0]);
+            all.iter().for_each(|mixture| {
+                let (height, width) = many.view_sizes()[mixture.views[0]];
+                mixture.plan.validate(5, height, width).unwrap();
+            });
+            assert_eq!(all.iter().map(|mixture| mixture.views).collect::<Vec<_>>(), [[0, 0], [2, 2], [4, 4]]);
+            steps += 1;
+        }
+        assert_eq!(steps, 4);
+    }
 }

@@ -37,6 +37,7 @@ impl Session {
     fn look(&self, encoder: &Frozen) -> Result<(Monitored, f64)> {
         let start = Instant::now();
         let (config, source) = (&self.config, self.test.as_ref().unwrap_or(&self.train));
+        // Two views by one recipe, also where those of training differ: the alignment is that of equals.
         let recipe = Arc::new(config.views.recipe());
         let seen = monitor(encoder, source, recipe, &self.extraction(), config.eval.monitor.images, config.seed)?;
         Ok((seen, start.elapsed().as_secs_f64()))

@@ -187,7 +187,7 @@ fn complete(dir: &RunDir, state: &State, length: Length) -> Result<Option<Summar
 
 /// Where and how the images of a step go to the device.
 pub(super) fn upload(config: &RunConfig, device: &Opened) -> Upload {
-    Upload { target: device.target(), norm: config.views.normalization(), size: config.view_size(), seed: config.seed }
+    Upload { target: device.target(), norm: config.views.normalization(), sizes: config.view_sizes(), seed: config.seed }
 }
 
 /// The images that kNN classifies. Data without labels trains without the measurement; labels that kNN cannot work with, while the measurement

@@ -135,7 +135,7 @@ impl Session {
             return self.finish(running);
         }
 
-        let transform = Arc::new(self.config.views.recipe());
+        let transform = Arc::new(self.config.view_recipes());
         let jobs = jobs(&self.config, self.train.len(), length, running.first);
         let mut loader = Loader::start(self.train.clone(), transform, self.config.data.loader_options(), jobs);
         running.meter.resume(Instant::now());
@@ -199,19 +199,19 @@ impl Session {
     fn step(&mut self, run: &mut Running, upload: &Upload, batch: &Batch<StepPlan>, length: Length, waited_s: f64) -> Result<()> {
         self.tell_broken(run, batch);
         let StepPlan { epoch, step, own, .. } = batch.payload;
-        let lr = self.config.schedule.lr(self.config.optim.lr, step, length.per_epoch, length.steps);
+        let rates = self.config.schedule.rates(&self.config.optim, step, length.per_epoch, length.steps);
         let free = &mut |_: &'static str| Ok(());
         let method = run.method.as_mut();
         let computed = compute(method, upload.inputs(batch), self.config.shards(), free)?;
         let read = computed.read(self.device.info.kernels.path(Op::Update))?;
         read.refuse_non_finite(step + 1)?;
-        computed.apply(method, &mut run.optimizer, lr, self.config.optim.clip(read.gradient_norm), free)?;
+        computed.apply(method, &mut run.optimizer, rates, self.config.optim.clip(read.gradient_norm), free)?;
 
         run.meter.step(own as u64, waited_s, Instant::now());
         run.last_loss = read.loss;
         run.state.step = step + 1;
         run.state.epoch_sums.add(read.loss, &read.signals);
-        self.report(run, read, epoch, lr, length);
+        self.report(run, read, epoch, rates.scheduled, length);
         Ok(())
     }
 

@@ -12,14 +12,21 @@ use super::save::Saving;
 use crate::error::Result;
 use crate::eval::labels::same_images;
 use crate::kernel::Op;
-use crate::method::{Method, Net, Setup};
+use crate::method::{self, Method, Net, Setup};
 use crate::optim::Optimizer;
 
 impl Session {
     /// What the loop carries, as `checkpoint` says, or new.
     pub(super) fn start(&mut self, checkpoint: Option<Checkpoint>) -> Result<Running> {
         let config = &self.config;
-        let mut method = config.method.init(&Setup::new(&self.device, &config.model, self.train.len(), config.seed));
+        let length = Length::of(config, self.train.len())?;
+        let setup = Setup {
+            length: method::Length { per_epoch: length.per_epoch, steps: length.steps },
+            mixing: (&config.mixture).into(),
+            crops: config.crops(),
+            ..Setup::new(&self.device, &config.model, self.train.len(), config.seed)
+        };
+        let mut method = config.method.init(&setup);
         let mut optimizer = Optimizer::new(config.optim.clone()).on_path(self.device.info.kernels.path(Op::Update));
         let state = match checkpoint {
             None => {

@@ -10,9 +10,9 @@ use burn::tensor::{Gradients, Tensor, TensorData, Transaction};
 use crate::error::{Error, Result};
 use crate::kernel::KernelPath;
 use crate::kernel::update::square_sum;
-use crate::method::{At, Done, Encoded, Facts, Forward, Inputs, Method, Outcome, Rows, Shard, Span, Target};
+use crate::method::{At, Done, Encoded, Facts, Forward, Images, Inputs, Method, Outcome, Rows, Shard, Span, Target};
 use crate::model::{BatchStats, NamedGradients};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Rates};
 
 /// Told the name of the phase that just ended; `bench step` waits for the device there.
 pub type Border<'a> = dyn FnMut(&'static str) -> Result<()> + 'a;
@@ -113,8 +113,11 @@ fn targets(method: &dyn Method, inputs: &Inputs, shards: usize) -> (Rows, Vec<Fo
     }
     let device = inputs.views[0].device();
     let shuffles = inputs.facts.draws.as_ref().map(|draws| draws.shuffles.as_slice()).unwrap_or_default();
-    let images = |(at, Target { name, view }): (usize, Target)| {
-        let images = inputs.views[view].clone();
+    let images = |(at, Target { name, of }): (usize, Target)| {
+        let images = match of {
+            Images::View(view) => inputs.views[view].clone(),
+            Images::Mixtures(which) => inputs.mixed[which].clone(),
+        };
         let shuffled = |order: &Vec<u32>| images.clone().select(0, crate::method::index(order, &device));
         (name, shuffles.get(at).map_or_else(|| images.clone(), shuffled))
     };
@@ -136,11 +139,12 @@ fn undone(order: &[u32]) -> Vec<u32> {
     back
 }
 
-fn shard(inputs: &Inputs, span: Span) -> Shard {
+fn shard(inputs: &Inputs, span: Span) -> Shard<'_> {
     Shard {
         views: inputs.views.iter().map(|view| span.pick(view)).collect(),
         mixed: inputs.mixed.iter().map(|mixed| span.pick(mixed)).collect(),
         of: span.of,
+        facts: &inputs.facts,
     }
 }
 
@@ -251,7 +255,7 @@ impl Computed {
         &self.rows
     }
 
-    /// Moves the weights at the rate `lr`, by gradients times `factor`, and lets the method follow up.
+    /// Moves the weights at these rates, by gradients times `factor`, and lets the method follow up.
     ///
     /// # Errors
     /// Those of `border`.
@@ -259,13 +263,13 @@ impl Computed {
         self,
         method: &mut dyn Method,
         optimizer: &mut Optimizer,
-        lr: f64,
+        rates: impl Into<Rates>,
         factor: f64,
         border: &mut Border,
     ) -> Result<()> {
         let scaled = |gradient: Tensor<1>| if factor == 1.0 { gradient } else { gradient.mul_scalar(factor) };
         let gradients = self.gradients.into_iter().map(|(name, gradient)| (name, scaled(gradient))).collect();
-        optimizer.step(method.trained(), gradients, lr);
+        optimizer.step(method.trained(), gradients, rates);
         border("update")?;
         let update = optimizer.path(&self.outcome.loss.device());
         let constants = &self.outcome.constants;

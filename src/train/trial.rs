@@ -41,17 +41,17 @@ pub fn trial(config: &RunConfig, train: &Arc<dyn Source>, device: &Opened, steps
     let mut optimizer = Optimizer::new(config.optim.clone()).on_path(path);
     let steps = steps.max(2).min(usize::try_from(length.steps).unwrap_or(usize::MAX));
     let wanted = jobs(config, train.len(), length, 0).take(steps);
-    let mut loader = Loader::start(train.clone(), Arc::new(config.views.recipe()), config.data.loader_options(), wanted);
+    let mut loader = Loader::start(train.clone(), Arc::new(config.view_recipes()), config.data.loader_options(), wanted);
     let free = &mut |_: &'static str| Ok(());
     let (mut seconds, mut waited) = (Vec::new(), Vec::new());
     for step in 0..steps {
         let (start, before) = (Instant::now(), loader.waited());
         let batch = loader.next().ok_or_else(|| Error::run("the loader gave no batch"))??;
-        let lr = config.schedule.lr(config.optim.lr, step as u64, length.per_epoch, length.steps);
+        let rates = config.schedule.rates(&config.optim, step as u64, length.per_epoch, length.steps);
         let computed = compute(method.as_mut(), upload.inputs(&batch), config.shards(), free)?;
         let read = computed.read(path)?;
         read.refuse_non_finite(step as u64 + 1)?;
-        computed.apply(method.as_mut(), &mut optimizer, lr, config.optim.clip(read.gradient_norm), free)?;
+        computed.apply(method.as_mut(), &mut optimizer, rates, config.optim.clip(read.gradient_norm), free)?;
         device.device.sync().map_err(|e| Error::run(format!("the device failed: {e:?}")))?;
         loader.recycle(batch.views);
         seconds.push(start.elapsed().as_secs_f64());

@@ -67,6 +67,7 @@ enum Kind {
     Blend,
     Paste,
     Fill,
+    Resize,
     /// Two global passes, then two region passes, on every image.
     Im,
     Ingest,
@@ -74,13 +75,14 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Blend, Self::Paste, Self::Fill, Self::Im, Self::Ingest, Self::IngestBlend];
+    const ALL: [Self; 7] = [Self::Blend, Self::Paste, Self::Fill, Self::Resize, Self::Im, Self::Ingest, Self::IngestBlend];
 
     fn name(self) -> &'static str {
         match self {
             Self::Blend => "blend",
             Self::Paste => "paste",
             Self::Fill => "fill",
+            Self::Resize => "resize",
             Self::Im => "im",
             Self::Ingest => "ingest",
             Self::IngestBlend => "ingest_blend",
@@ -92,7 +94,7 @@ impl Kind {
         match self {
             Self::Ingest | Self::IngestBlend => 5,
             Self::Im => 16,
-            Self::Blend | Self::Paste | Self::Fill => 8,
+            Self::Blend | Self::Paste | Self::Fill | Self::Resize => 8,
         }
     }
 
@@ -106,6 +108,7 @@ impl Kind {
             Self::Blend | Self::IngestBlend => vec![vec![pass(&|i| Row::blend(rev(i), 0.3))]],
             Self::Paste => vec![vec![pass(&|i| Row::paste(rev(i), 0.75, bbox))]],
             Self::Fill => vec![vec![pass(&|_| Row::fill(bbox, 0.0))]],
+            Self::Resize => vec![vec![pass(&|i| Row::resize(rev(i), bbox))]],
             Self::Im => vec![
                 vec![pass(&|i| Row::blend(rev(i), 0.3)), pass(&|i| Row::blend(next(i), 0.6))],
                 vec![pass(&|i| Row::paste(rev(i), 0.75, bbox)), pass(&|i| Row::paste(next(i), 0.75, bbox))],

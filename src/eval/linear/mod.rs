@@ -172,7 +172,7 @@ impl Task<'_> {
     }
 
     fn train_feed(&self, widths: &[usize], first: u64) -> Result<Feed> {
-        let size = self.how.transform.size();
+        let size = self.how.transform.size(0);
         let recipe = Recipe::new(self.plan.recipe, size, self.plan.crop_min_area, 1.0);
         let how = Extraction { transform: Arc::new(recipe), norm: self.norm(), ..self.how.clone() };
         if self.plan.is_fixed() && Feed::fits(self, &self.train, widths) {

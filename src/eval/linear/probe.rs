@@ -200,7 +200,10 @@ impl Trained {
 
     fn state(&self, name: &str) -> Vec<(String, TensorData)> {
         let parts = [("", Some(&self.value)), (".first", self.first.as_ref()), (".second", self.second.as_ref())];
-        parts.into_iter().filter_map(|(part, tensor)| Some((format!("{name}{part}"), tensor?.to_data()))).collect()
+        parts
+            .into_iter()
+            .filter_map(|(part, tensor)| Some((format!("{name}{part}"), crate::model::state::now(tensor?.clone()))))
+            .collect()
     }
 
     fn restore(&mut self, state: &StateDict, name: &str, updates: u64) -> bool {

@@ -91,6 +91,8 @@ impl Shader {
             .register("value", of("f32"))
             .register("place", of("u32"))
             .register("lane_offsets", if instance.lanes == 4 { "vec4<u32>(0u, 1u, 2u, 3u)" } else { "0u" })
+            .register("component", if instance.lanes == 4 { "[at % LANES]" } else { "" })
+            .register("gather", if instance.lanes == 4 { "gather_four" } else { "gather_one" })
             .register("read", if instance.lanes == 4 { "read_four" } else { "read_one" })
             .register("channels_last", instance.channels_last.to_string())
             .register("run", instance.run.to_string())

@@ -9,7 +9,7 @@ use crate::colour::{CONSTANT_WORDS, Curve, WHITE_UV};
 use crate::kernel::backend::cube::{grid, lanes, output, upload};
 use crate::kernel::backend::wgsl::WORKGROUP;
 use crate::kernel::mix::StageJob;
-use crate::kernel::mix::cube::{apply_row, quotient, reads_partner, size, word};
+use crate::kernel::mix::cube::{apply_row, quotient, reads_partner, resized_from, resizes, size, word};
 use crate::kernel::mix::wgsl::{info, rows};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
@@ -208,6 +208,19 @@ fn image_values<N: Size>(
     bytes * Vector::new(constants[channel * 5]) + Vector::new(constants[channel * 4 + 3])
 }
 
+/// Normalised value `at` of an image, RGB.
+#[cube]
+fn image_value(words: &[u32], constants: &[f32], info: &[u32], image: usize, at: usize, #[comptime] step: usize) -> f32 {
+    let plane = info[size::PLANE] as usize;
+    let channel = quotient(at as u32, info[size::PLANE]) as usize;
+    let pixel = at - channel * plane;
+    let mut first = (image * 3 + channel) * plane + pixel;
+    if comptime!(step == 3) {
+        first = (image * plane + pixel) * 3 + channel;
+    }
+    byte(words, first) * constants[channel * 5] + constants[channel * 4 + 3]
+}
+
 #[cube(launch_unchecked)]
 fn ingest_mix_kernel<F: Float, N: Size>(
     words: &[u32],
@@ -230,6 +243,13 @@ fn ingest_mix_kernel<F: Float, N: Size>(
         let mut other = own;
         if reads_partner(rows, row) {
             other = image_values::<N>(words, constants, info, rows[row + word::PARTNER] as usize, at, step);
+        } else if resizes(rows, row) {
+            let partner = rows[row + word::PARTNER] as usize;
+            #[unroll]
+            for lane in 0..N::value() {
+                let from = resized_from(rows, info, row, at * N::value() + lane);
+                other.insert(lane, image_value(words, constants, info, partner, from, step));
+            }
         }
         own = apply_row::<N>(rows, info, row, own, other, at);
     }

@@ -87,45 +87,76 @@ pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device, path: KernelPath) -> 
 /// Bytes on their way to a device: they are uploaded once, however often images are made of them.
 #[derive(Debug)]
 pub struct Uploading<'a> {
-    bytes: &'a [u8],
+    from: Origin<'a>,
     words: OnceCell<Tensor<1, Int>>,
+}
+
+/// Where bytes are.
+#[derive(Debug)]
+enum Origin<'a> {
+    /// Here.
+    Bytes(&'a [u8]),
+    /// In others, one after the other; here only where a path reads them on the host.
+    Joined(&'a [&'a Uploading<'a>], OnceCell<Vec<u8>>),
 }
 
 impl<'a> Uploading<'a> {
     /// Of these bytes, for one device.
     pub fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, words: OnceCell::new() }
+        Self { from: Origin::Bytes(bytes), words: OnceCell::new() }
+    }
+
+    /// The bytes of several, one after the other: they are joined where they are, so that each is uploaded once for all that is made of it.
+    pub fn joined(parts: &'a [&'a Uploading<'a>]) -> Self {
+        Self { from: Origin::Joined(parts, OnceCell::new()), words: OnceCell::new() }
     }
 
     /// The bytes.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    pub fn bytes(&self) -> &[u8] {
+        match &self.from {
+            Origin::Bytes(bytes) => bytes,
+            Origin::Joined(parts, bytes) => bytes.get_or_init(|| parts.iter().flat_map(|part| part.bytes()).copied().collect()),
+        }
+    }
+
+    /// Number of bytes.
+    fn len(&self) -> usize {
+        match &self.from {
+            Origin::Bytes(bytes) => bytes.len(),
+            Origin::Joined(parts, _) => parts.iter().map(|part| part.len()).sum(),
+        }
     }
 
     /// The bytes on the device, in [`words`].
     fn words(&self, device: &Device) -> Tensor<1, Int> {
-        self.words.get_or_init(|| words(self.bytes, device)).clone()
+        let make = || match &self.from {
+            // Whole words follow each other as their bytes do.
+            Origin::Joined(parts, _) if parts.iter().all(|part| part.len().is_multiple_of(4)) => {
+                Tensor::cat(parts.iter().map(|part| part.words(device)).collect(), 0)
+            }
+            _ => words(self.bytes(), device),
+        };
+        self.words.get_or_init(make).clone()
     }
 
     /// See [`ingest()`].
     pub fn ingest(&self, how: &Ingest, device: &Device, path: KernelPath) -> Tensor<4> {
-        let bytes = self.bytes;
-        assert_eq!(bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
-        if bytes.is_empty() {
+        assert_eq!(self.len(), how.bytes(), "bytes of {:?} images", how.dims);
+        if self.len() == 0 {
             return Tensor::zeros(how.shape(), (device, how.dtype));
         }
         match path {
             KernelPath::Reference => {
                 ran(Op::Ingest, path);
-                Tensor::from_data(TensorData::new(reference::ingest(bytes, how), how.shape()), (device, how.dtype))
+                Tensor::from_data(TensorData::new(reference::ingest(self.bytes(), how), how.shape()), (device, how.dtype))
             }
             KernelPath::Tensor => {
                 ran(Op::Ingest, path);
-                tensor::ingest(bytes, how, device)
+                tensor::ingest(&self.words(device), how)
             }
             // The CPU backend's tensors are host memory: no copy of the bytes is needed to get there.
             #[cfg(feature = "flex")]
-            KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest(bytes, how)),
+            KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest(self.bytes(), how)),
             #[cfg(not(feature = "flex"))]
             KernelPath::Flex => panic!("this build has no CPU backend"),
             KernelPath::Wgsl | KernelPath::Cube => {
@@ -141,11 +172,11 @@ impl<'a> Uploading<'a> {
         let Some((first, rest)) = plan.stages.split_first().filter(|_| fuses(how, path) && plan.keep * h * w > 0) else {
             return mix(self.ingest(how, device, path), plan, path);
         };
-        assert_eq!(self.bytes.len(), how.bytes(), "bytes of {:?} images", how.dims);
+        assert_eq!(self.len(), how.bytes(), "bytes of {:?} images", how.dims);
         let job = StageJob { stage: Arc::new(first.clone()), keep: if rest.is_empty() { plan.keep } else { t } };
         let mixed = match path {
             #[cfg(feature = "flex")]
-            KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest_mix(self.bytes, how, &job)),
+            KernelPath::Flex => on_cpu(device, how.dtype, flex::ingest_mix(self.bytes(), how, &job)),
             _ => {
                 let words = self.words(device).into_dispatch();
                 Tensor::from_dispatch(<Dispatch as IngestOps>::ingest_mix_words(words, *how, job, path))
@@ -202,7 +233,27 @@ mod tests {
         let first = uploading.words(&device);
         assert_eq!(first.clone().into_data().try_to_vec::<i32>().unwrap(), [0x0403_0201, 5]);
         // Whatever is on the device already is what is taken: a second upload would bring the bytes.
-        let marked = Uploading { bytes: &bytes, words: OnceCell::from(first.add_scalar(1)) };
+        let marked = Uploading { from: Origin::Bytes(&bytes), words: OnceCell::from(first.add_scalar(1)) };
         assert_eq!(marked.words(&device).into_data().try_to_vec::<i32>().unwrap(), [0x0403_0202, 6]);
+    }
+
+    #[test]
+    fn joined_bytes_are_those_on_the_device() {
+        let device = crate::device::test_device();
+        let (a, b) = ([1u8, 2, 3, 4], [5u8, 6, 7, 8, 9, 10, 11, 12]);
+        let read = |of: &Uploading| of.words(&device).into_data().try_to_vec::<i32>().unwrap();
+        let first = Uploading::of(&a);
+        // A mark shows that what is there already is taken.
+        let second = Uploading { from: Origin::Bytes(&b), words: OnceCell::from(Uploading::of(&b).words(&device).add_scalar(1)) };
+        let parts = [&second, &first];
+        let both = Uploading::joined(&parts);
+        assert_eq!(read(&both), [0x0807_0606, 0x0c0b_0a0a, 0x0403_0201]);
+        assert!(matches!(&both.from, Origin::Joined(_, bytes) if bytes.get().is_none()), "nothing was copied on the host");
+        assert_eq!(both.bytes(), [5, 6, 7, 8, 9, 10, 11, 12, 1, 2, 3, 4]);
+        // Three bytes end inside a word.
+        let odd = [1u8, 2, 3];
+        let odd = Uploading::of(&odd);
+        let parts = [&odd, &first];
+        assert_eq!(read(&Uploading::joined(&parts)), [0x0103_0201, 0x0004_0302]);
     }
 }

@@ -1,18 +1,18 @@
 //! The portable form of the ingest: plain tensor operations, on every backend.
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use super::{ByteLayout, Ingest, words};
+use super::{ByteLayout, Ingest};
 use crate::colour::{Constants, Curve, LAB_KNEE, LAB_OFFSET, LAB_SLOPE, LEAST_LIGHT, LUV_SLOPE, WHITE_UV};
 
-/// Bytes to normalised images `[n, 3, h, w]`.
-pub fn ingest(bytes: &[u8], how: &Ingest, device: &Device) -> Tensor<4> {
+/// Bytes, four in a word, to normalised images `[n, 3, h, w]`.
+pub fn ingest(words: &Tensor<1, Int>, how: &Ingest) -> Tensor<4> {
     let [n, h, w] = how.dims;
-    let words = words(bytes, device);
+    let device = &words.device();
     let count = words.dims()[0];
     let byte = |shift: i32| words.clone().bitwise_right_shift_scalar(shift).bitwise_and_scalar(255).reshape([count, 1]);
     let unpacked = Tensor::cat(vec![byte(0), byte(8), byte(16), byte(24)], 1).reshape([count * 4]);
-    let flat = unpacked.narrow(0, 0, bytes.len()).float().cast(FloatDType::F32);
+    let flat = unpacked.narrow(0, 0, how.bytes()).float().cast(FloatDType::F32);
     let images = match how.layout {
         ByteLayout::Chw => flat.reshape([n, 3, h, w]),
         ByteLayout::Hwc => flat.reshape([n, h, w, 3]).permute([0, 3, 1, 2]),

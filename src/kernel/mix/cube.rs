@@ -41,6 +41,7 @@ const COPY: u32 = Kind::Copy as u32;
 const BLEND: u32 = Kind::Blend as u32;
 const PASTE: u32 = Kind::Paste as u32;
 const FILL: u32 = Kind::Fill as u32;
+const RESIZE: u32 = Kind::Resize as u32;
 
 /// a / b for quotients below 2^22, where the float quotient is off by one at the most: cheaper than integer division.
 #[cube]
@@ -52,11 +53,37 @@ pub fn quotient(a: u32, b: u32) -> u32 {
     select(above, near - 1, select(below, near + 1, near))
 }
 
-/// Does this row read its partner?
+/// Does this row read its partner at its own place?
 #[cube]
 pub fn reads_partner(rows: &[u32], row: usize) -> bool {
     let kind = rows[row + word::KIND];
     kind == BLEND || kind == PASTE
+}
+
+/// Does this row read its partner at the places of [`resized_from`]?
+#[cube]
+pub fn resizes(rows: &[u32], row: usize) -> bool {
+    rows[row + word::KIND] == RESIZE
+}
+
+/// The place that `from..to` shows at `at` of an axis of `size` pixels scaled to it: [`shown`](crate::mixture::bbox::shown).
+#[cube]
+fn shown(at: u32, from: u32, to: u32, size: u32) -> u32 {
+    let side = max(to - from, 1u32);
+    let offset = min(max(at, from) - from, side - 1u32);
+    quotient(offset * size, side)
+}
+
+/// The value of the partner that a resize shows at value `at` of an image; outside the box, where it is not taken, some value all the same.
+#[cube]
+pub fn resized_from(rows: &[u32], info: &[u32], row: usize, at: usize) -> usize {
+    let height = info[size::HEIGHT];
+    let width = info[size::WIDTH];
+    let line = quotient(at as u32, width);
+    let channel = quotient(line, height);
+    let y = shown(line - channel * height, rows[row + word::Y0], rows[row + word::Y1], height);
+    let x = shown(at as u32 - line * width, rows[row + word::X0], rows[row + word::X1], width);
+    ((channel * height + y) * width + x) as usize
 }
 
 /// `own` after the row that starts at word `row`; `at` is the index of the values in the image, in vectors.
@@ -96,6 +123,17 @@ pub fn apply_row<N: Size>(
     mixed
 }
 
+/// Value `at` of a vector. Each is looked at: an index that is not constant would move the vector out of the registers.
+#[cube]
+fn component<N: Size>(vector: Vector<f32, N>, at: usize) -> f32 {
+    let mut value = vector.extract(0usize);
+    #[unroll]
+    for lane in 1..N::value() {
+        value = select(at == lane, vector.extract(lane), value);
+    }
+    value
+}
+
 #[cube(launch_unchecked)]
 fn mix_kernel<F: Float, N: Size>(
     images: &[Vector<F, N>],
@@ -116,6 +154,14 @@ fn mix_kernel<F: Float, N: Size>(
         let mut other = own;
         if reads_partner(rows, row) {
             other = Vector::<f32, N>::cast_from(images[rows[row + word::PARTNER] as usize * vectors + at]);
+        } else if resizes(rows, row) {
+            let partner = rows[row + word::PARTNER] as usize * vectors;
+            #[unroll]
+            for lane in 0..N::value() {
+                let from = resized_from(rows, info, row, at * N::value() + lane);
+                let stored = Vector::<f32, N>::cast_from(images[partner + from / N::value()]);
+                other.insert(lane, component::<N>(stored, from % N::value()));
+            }
         }
         own = apply_row::<N>(rows, info, row, own, other, at);
     }

@@ -1,8 +1,8 @@
 //! The mixture on the CPU backend's own memory.
 //!
-//! A plan moves no pixel: a value depends only on the values at the same place of other images. So the work is cut into some lines
-//! *across many images*, and these images are visited along their partner chains: a partner's values are still in a cache when they are
-//! read again, and memory sees one read and one write per value.
+//! Only `resize` moves pixels: otherwise a value depends only on the values at the same place of other images. So the work is cut into some
+//! lines *across many images*, and these images are visited along their partner chains: a partner's values are still in a cache when they
+//! are read again, and memory sees one read and one write per value. `resize` reads the lines of its partner that it shows.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -16,6 +16,7 @@ use super::StageJob;
 use crate::kernel::backend::cpu::{Output, Stored, fence, lines_of, tasks};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
+use crate::mixture::bbox::shown;
 use crate::mixture::plan::{Kind, Row, Stage};
 use crate::simd::widened;
 
@@ -93,7 +94,7 @@ pub fn run<S: Stored>(images: &impl Images, [_, c, h, w]: [usize; 4], job: &Stag
     let output = Output::<S>::new(job.keep, c * h * w);
     let order = visiting_order(&job.stage, job.keep);
     let rows: Vec<_> = (0..job.keep).map(|image| first_two(job.stage.passes.iter().map(|pass| &pass[image]))).collect();
-    let reads_others = rows.iter().flatten().flatten().any(|row| matches!(row.kind, Kind::Blend | Kind::Paste));
+    let reads_others = rows.iter().flatten().flatten().any(|row| row.kind.reads_partner());
     let block = lines_of(if reads_others { BLOCK } else { COPY_BLOCK }, w);
     tasks(c * h, w, order.len()).par_iter().for_each_init(
         || [(); 3].map(|()| vec![0.0f32; block * w]),
@@ -147,7 +148,7 @@ fn visiting_order(stage: &Stage, keep: usize) -> Vec<usize> {
         while next < keep && !seen[next] {
             seen[next] = true;
             order.push(next);
-            let reads = stage.passes.iter().map(|pass| &pass[next]).find(|row| matches!(row.kind, Kind::Blend | Kind::Paste));
+            let reads = stage.passes.iter().map(|pass| &pass[next]).find(|row| row.kind.reads_partner());
             next = reads.map_or(next, |row| row.partner as usize);
         }
     }
@@ -242,8 +243,23 @@ impl Tile {
                 self.boxed(row, |span| _ = out[span.clone()].write_copy_of_slice(&partner[span]));
             }
             Kind::Fill => self.boxed(row, |span| out[span].fill(MaybeUninit::new(row.fill_value))),
-            Kind::Copy | Kind::Blend | Kind::Paste => {}
+            Kind::Resize if !row.bbox.is_empty() => self.resize(row, images, other, out),
+            Kind::Copy | Kind::Blend | Kind::Paste | Kind::Resize => {}
         }
+    }
+
+    /// Writes the partner, scaled to the row's box, which is not empty: each line of the box is made of one line of the partner.
+    fn resize(&self, row: &Row, images: &impl Images, other: &mut [f32], out: &mut [MaybeUninit<f32>]) {
+        let (height, width) = (self.height, self.width);
+        let columns = row.bbox.x0 as usize..row.bbox.x1 as usize;
+        self.bands(row, |lines| {
+            for line in lines {
+                let (channel, y) = ((self.lines.start + line) / height, (self.lines.start + line) % height);
+                let from = channel * height + shown(y as u32, row.bbox.y0, row.bbox.y1, height as u32) as usize;
+                let partner = images.read(row.partner as usize, from * width..(from + 1) * width, other);
+                sample(&mut out[line * width + columns.start..line * width + columns.end], partner);
+            }
+        });
     }
 
     /// Whether a line of the tile may lie in the row's box. A tile that reaches over the end of a channel may.
@@ -277,6 +293,19 @@ impl Tile {
 fn uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
     // SAFETY: the layouts are equal, and this file writes only whole values through it.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
+}
+
+/// Value `k` is value `floor(k from.len() / out.len())` of `from`, counted on without a division for each. `out` is not empty.
+fn sample(out: &mut [MaybeUninit<f32>], from: &[f32]) {
+    let (step, rest, count) = (from.len() / out.len(), from.len() % out.len(), out.len());
+    let (mut at, mut part) = (0, 0);
+    for value in out {
+        value.write(from[at]);
+        (at, part) = (at + step, part + rest);
+        if part >= count {
+            (at, part) = (at + 1, part - count);
+        }
+    }
 }
 
 widened! {

@@ -19,9 +19,13 @@ pub fn mix_stage(images: &[f32], shape: [usize; 4], stage: &Stage) -> Vec<f32> {
             for channel in 0..c {
                 for y in 0..h {
                     for x in 0..w {
-                        let at = |image: usize| ((image * c + channel) * h + y) * w + x;
+                        let at = |image: usize, (y, x): (usize, usize)| ((image * c + channel) * h + y) * w + x;
+                        let own = at(i, (y, x));
+                        // Every other kind reads its partner at its own place.
+                        let place = if row.kind == Kind::Resize { row.bbox.shows((h, w), (y, x)) } else { (y, x) };
                         // Partners are read from the stage's input, never from an earlier pass.
-                        result[at(i)] = pixel(row, result[at(i)], images[at(row.partner as usize)], row.bbox.contains(y, x));
+                        let other = images[at(row.partner as usize, place)];
+                        result[own] = pixel(row, result[own], other, row.bbox.contains(y, x));
                     }
                 }
             }
@@ -37,9 +41,9 @@ fn pixel(row: &Row, own: f32, other: f32, inside: bool) -> f32 {
         Kind::Copy => own,
         // In f64 and rounded once, so that every other path is compared with the correctly rounded value.
         Kind::Blend => (f64::from(row.lambda) * f64::from(own) + (1.0 - f64::from(row.lambda)) * f64::from(other)) as f32,
-        Kind::Paste if inside => other,
+        Kind::Paste | Kind::Resize if inside => other,
         Kind::Fill if inside => row.fill_value,
-        Kind::Paste | Kind::Fill => own,
+        Kind::Paste | Kind::Resize | Kind::Fill => own,
     }
 }
 
@@ -85,6 +89,19 @@ mod tests {
         assert_eq!(mix(&IMAGES, SHAPE, &plan), [1.0, 110.0]);
     }
 
+    /// Four lines of two pixels, scaled to boxes that are not square.
+    #[test]
+    fn a_resize_shows_the_whole_partner_in_its_box() {
+        let images: Vec<f32> = [vec![0.0; 8], (1..=8).map(|v| v as f32).collect()].concat();
+        let resized = |bbox: BBox| {
+            let plan = MixturePlan::from_sparse(&vec![vec![vec![(0, Row::resize(1, bbox))]]], 2, 1);
+            mix(&images, [2, 1, 4, 2], &plan)
+        };
+        assert_eq!(resized(BBox { y0: 0, x0: 0, y1: 4, x1: 2 }), images[8..]);
+        assert_eq!(resized(BBox { y0: 1, x0: 0, y1: 3, x1: 2 }), [0.0, 0.0, 1.0, 2.0, 5.0, 6.0, 0.0, 0.0]);
+        assert_eq!(resized(BBox { y0: 1, x0: 1, y1: 4, x1: 2 }), [0.0, 0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 5.0]);
+    }
+
     #[test]
     fn own_scale_acts_on_every_kind_but_never_on_what_is_written() {
         let right = BBox { y0: 0, x0: 1, y1: 1, x1: 2 };
@@ -93,6 +110,7 @@ mod tests {
         assert_eq!(scaled(Row::blend(1, 0.5)), [5.25, 10.5]);
         assert_eq!(scaled(Row::paste(1, 0.5, right)), [0.5, 20.0]);
         assert_eq!(scaled(Row::fill(right, -3.0)), [0.5, -3.0]);
+        assert_eq!(scaled(Row::resize(1, right)), [0.5, 10.0]);
         assert_eq!(scaled(Row::paste(1, 0.5, BBox::default())), [0.5, 1.0]);
     }
 }

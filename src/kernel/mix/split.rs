@@ -11,7 +11,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{StageJob, run_stage};
 use crate::kernel::KernelPath;
-use crate::mixture::plan::{Kind, MixturePlan, Stage};
+use crate::mixture::plan::{MixturePlan, Stage};
 
 /// Executes a plan on images that come, and go, as parts of at most `most` images.
 ///
@@ -65,10 +65,8 @@ fn cuts(stage: &Stage, keep: usize, most: usize) -> Vec<Range<usize>> {
 /// The images that a part of the result is made of: its own, then partners from elsewhere, each once.
 fn needed(stage: &Stage, own: Range<usize>) -> Vec<u32> {
     let rows = stage.passes.iter().flat_map(|pass| &pass[own.clone()]);
-    let mut partners: Vec<u32> = rows
-        .filter(|row| matches!(row.kind, Kind::Blend | Kind::Paste) && !own.contains(&(row.partner as usize)))
-        .map(|row| row.partner)
-        .collect();
+    let mut partners: Vec<u32> =
+        rows.filter(|row| row.kind.reads_partner() && !own.contains(&(row.partner as usize))).map(|row| row.partner).collect();
     partners.sort_unstable();
     partners.dedup();
     (own.start as u32..own.end as u32).chain(partners).collect()
@@ -84,7 +82,7 @@ fn restrict(stage: &Stage, own: Range<usize>) -> (Vec<u32>, StageJob) {
     let passes = stage.passes.iter().map(|pass| {
         let mut rows = pass[own.clone()].to_vec();
         for row in &mut rows {
-            row.partner = if matches!(row.kind, Kind::Blend | Kind::Paste) { place(row.partner) } else { 0 };
+            row.partner = if row.kind.reads_partner() { place(row.partner) } else { 0 };
         }
         // Partners from elsewhere end here: what becomes of them does not matter.
         rows.resize(images.len(), Default::default());

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+use crate::mixture::bbox::shown;
 use crate::mixture::{Kind, Row, Stage};
 
 /// One stage.
@@ -27,12 +28,9 @@ fn apply(own: Tensor<4>, source: &Tensor<4>, rows: &[Row]) -> Tensor<4> {
     // Multiplying by 1 is exact, so that rows without a scale keep their bits; but skip it when all are 1.
     let mut out = if rows.iter().all(|row| row.own_scale == 1.0) { own } else { own * column(&|row| row.own_scale) };
 
-    if any(Kind::Blend) || any(Kind::Paste) {
-        let partners: Vec<i32> = rows
-            .iter()
-            .enumerate()
-            .map(|(i, row)| if matches!(row.kind, Kind::Blend | Kind::Paste) { row.partner as i32 } else { i as i32 })
-            .collect();
+    if rows.iter().any(|row| row.kind.reads_partner()) {
+        let partners: Vec<i32> =
+            rows.iter().enumerate().map(|(i, row)| if row.kind.reads_partner() { row.partner as i32 } else { i as i32 }).collect();
         let other = source.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(partners, [rows.len()]), &device));
         if any(Kind::Blend) {
             let blended = out.clone() * column(&|row| row.lambda) + other.clone() * column(&|row| 1.0 - row.lambda);
@@ -40,13 +38,33 @@ fn apply(own: Tensor<4>, source: &Tensor<4>, rows: &[Row]) -> Tensor<4> {
             out = out.mask_where(mask, blended);
         }
         if any(Kind::Paste) {
-            out = out.mask_where(box_mask(rows, dims, &device, Kind::Paste), other);
+            out = out.mask_where(box_mask(rows, dims, &device, Kind::Paste), other.clone());
+        }
+        if any(Kind::Resize) {
+            out = out.mask_where(box_mask(rows, dims, &device, Kind::Resize), resized(other, rows));
         }
     }
     if any(Kind::Fill) {
         out = out.mask_where(box_mask(rows, dims, &device, Kind::Fill), column(&|row| row.fill_value).expand(dims));
     }
     out
+}
+
+/// Each image scaled to the box of its row, where the box is; around it, and in rows without a box, the values are of no use.
+fn resized(images: Tensor<4>, rows: &[Row]) -> Tensor<4> {
+    let (device, dims) = (images.device(), images.dims());
+    let [t, _, h, w] = dims;
+    let places = |size: usize, shape: [usize; 4], range: &dyn Fn(&Row) -> (u32, u32)| {
+        let along = |row: &Row| {
+            let (from, to) = range(row);
+            (0..size as u32).map(move |at| shown(at, from, to, size as u32) as i32)
+        };
+        let places: Vec<i32> = rows.iter().flat_map(along).collect();
+        Tensor::<4, Int>::from_data(TensorData::new(places, shape), &device).expand(dims)
+    };
+    let lines = places(h, [t, 1, h, 1], &|row| (row.bbox.y0, row.bbox.y1));
+    let columns = places(w, [t, 1, 1, w], &|row| (row.bbox.x0, row.bbox.x1));
+    images.gather(2, lines).gather(3, columns)
 }
 
 /// True for the rows that `choose` takes, `[t, 1, 1, 1]`.

@@ -8,7 +8,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::SgdStep;
+use super::{Own, SgdStep};
 use crate::kernel::backend::cube::{Launch, Many, at_a_time, buffers, is_here, shaped};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
@@ -20,7 +20,7 @@ const ITEMS: u32 = 16;
 /// Values of a workgroup.
 const BLOCK: u32 = UNITS * ITEMS;
 
-/// One step of SGD, in place.
+/// One step of SGD, in place. `momenta` are 0 where there is no old velocity; `ahead` is the momentum with which Nesterov's form looks ahead.
 #[cube(launch_unchecked)]
 fn sgd_kernel(
     weights: &mut Many,
@@ -30,7 +30,9 @@ fn sgd_kernel(
     starts: &Sequence<u32>,
     momenta: &Sequence<f32>,
     decays: &Sequence<f32>,
-    lr: f32,
+    rates: &Sequence<f32>,
+    ahead: f32,
+    #[comptime] nesterov: bool,
 ) {
     let tensors = counts.len();
     #[unroll]
@@ -45,9 +47,14 @@ fn sgd_kernel(
                 if at < count {
                     let at = at as usize;
                     let old = weight[at];
-                    let next = *momenta.index(i) * velocity[at] + (gradient[at] + *decays.index(i) * old);
+                    let decayed = gradient[at] + *decays.index(i) * old;
+                    let next = *momenta.index(i) * velocity[at] + decayed;
                     velocity[at] = next;
-                    weight[at] = old - lr * next;
+                    if nesterov {
+                        weight[at] = old - *rates.index(i) * (decayed + ahead * next);
+                    } else {
+                        weight[at] = old - *rates.index(i) * next;
+                    }
                 }
             }
         }
@@ -120,8 +127,7 @@ pub fn sgd(
     weights: Vec<CubeTensor>,
     gradients: Vec<CubeTensor>,
     velocities: Vec<CubeTensor>,
-    decays: &[f64],
-    firsts: &[bool],
+    numbers: &[Own],
     step: SgdStep,
 ) -> (Vec<CubeTensor>, Vec<CubeTensor>) {
     ran(Op::Update, KernelPath::Cube);
@@ -135,6 +141,7 @@ pub fn sgd(
     for from in (0..weights.len()).step_by(most) {
         let some = from..(from + most).min(weights.len());
         let launch = Launch::of(&weights[some.clone()], BLOCK);
+        let numbers = &numbers[some.clone()];
         // SAFETY: the kernel changes values below each tensor's count alone.
         unsafe {
             sgd_kernel::launch_unchecked(
@@ -143,12 +150,14 @@ pub fn sgd(
                 CubeDim::new_1d(UNITS),
                 buffers(&weights[some.clone()]),
                 buffers(&gradients[some.clone()]),
-                buffers(&velocities[some.clone()]),
+                buffers(&velocities[some]),
                 launch.counts,
                 launch.starts,
-                firsts[some.clone()].iter().map(|first| if *first { 0.0 } else { step.momentum as f32 }).collect(),
-                decays[some].iter().map(|decay| *decay as f32).collect(),
-                step.lr as f32,
+                numbers.iter().map(|one| if one.first { 0.0 } else { step.momentum as f32 }).collect(),
+                numbers.iter().map(|one| one.weight_decay as f32).collect(),
+                numbers.iter().map(|one| one.lr as f32).collect(),
+                step.momentum as f32,
+                step.nesterov,
             );
         }
     }

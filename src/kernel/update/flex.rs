@@ -5,7 +5,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::TensorData;
 use rayon::prelude::*;
 
-use super::SgdStep;
+use super::{Own, SgdStep};
 use crate::kernel::net::flex::{own, values};
 use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
@@ -19,24 +19,25 @@ pub fn sgd(
     weights: Vec<FloatTensor<Flex>>,
     gradients: Vec<FloatTensor<Flex>>,
     velocities: Vec<FloatTensor<Flex>>,
-    decays: &[f64],
-    firsts: &[bool],
+    own: &[Own],
     step: SgdStep,
 ) -> (Vec<FloatTensor<Flex>>, Vec<FloatTensor<Flex>>) {
     ran(Op::Update, KernelPath::Flex);
-    let one = |(((weight, gradient), velocity), (decay, first)): (((FloatTensor<Flex>, _), _), (&f64, &bool))| {
-        let factors = [step.lr as f32, if *first { 0.0 } else { step.momentum as f32 }, *decay as f32];
-        sgd_tensor(weight, gradient, velocity, factors)
+    let ahead = step.nesterov.then_some(step.momentum as f32);
+    let one = |(((weight, gradient), velocity), own): (((FloatTensor<Flex>, _), _), &Own)| {
+        let factors = [own.lr as f32, if own.first { 0.0 } else { step.momentum as f32 }, own.weight_decay as f32];
+        sgd_tensor(weight, gradient, velocity, factors, ahead)
     };
-    weights.into_iter().zip(gradients).zip(velocities).zip(decays.iter().zip(firsts)).map(one).unzip()
+    weights.into_iter().zip(gradients).zip(velocities).zip(own).map(one).unzip()
 }
 
-/// One parameter; `factors` are rate, momentum and decay.
+/// One parameter; `factors` are rate, momentum and decay, `ahead` is the momentum with which Nesterov's form looks ahead.
 fn sgd_tensor(
     weight: FloatTensor<Flex>,
     gradient: FloatTensor<Flex>,
     velocity: FloatTensor<Flex>,
     factors: [f32; 3],
+    ahead: Option<f32>,
 ) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
     let count = gradient.shape().num_elements();
     // The first velocity is the gradient itself, which this must not change.
@@ -45,20 +46,33 @@ fn sgd_tensor(
     let (weights, velocities) = (weight.storage_mut::<f32>(), velocity.storage_mut::<f32>());
     assert!(weights.len() == gradient.len() && weights.len() == velocities.len(), "an update of tensors of different sizes");
     let chunks = weights.par_chunks_mut(CHUNK).zip(velocities.par_chunks_mut(CHUNK)).zip(gradient.par_chunks(CHUNK));
-    chunks.for_each(|((weight, velocity), gradient)| sgd_values(weight, velocity, gradient, factors));
+    chunks.for_each(|((weight, velocity), gradient)| sgd_values(weight, velocity, gradient, factors, ahead));
     (weight, velocity)
 }
 
 widened! {
-    /// One chunk of [`sgd`]; `factors` are rate, momentum and decay.
-    fn sgd_values(weight: &mut [f32], velocity: &mut [f32], gradient: &[f32], factors: [f32; 3]) {
+    /// One chunk of [`sgd`], as [`sgd_tensor`] says.
+    fn sgd_values(weight: &mut [f32], velocity: &mut [f32], gradient: &[f32], factors: [f32; 3], ahead: Option<f32>) {
         let [lr, momentum, decay] = factors;
         let count = gradient.len();
         let (weight, velocity) = (&mut weight[..count], &mut velocity[..count]);
-        for i in 0..count {
-            let v = momentum * velocity[i] + (gradient[i] + decay * weight[i]);
-            velocity[i] = v;
-            weight[i] -= lr * v;
+        // Two loops rather than a branch in one: each has a body of its own that is vectorised.
+        match ahead {
+            None => {
+                for i in 0..count {
+                    let v = momentum * velocity[i] + (gradient[i] + decay * weight[i]);
+                    velocity[i] = v;
+                    weight[i] -= lr * v;
+                }
+            }
+            Some(ahead) => {
+                for i in 0..count {
+                    let h = gradient[i] + decay * weight[i];
+                    let v = momentum * velocity[i] + h;
+                    velocity[i] = v;
+                    weight[i] -= lr * (h + ahead * v);
+                }
+            }
         }
     }
 }

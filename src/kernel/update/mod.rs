@@ -21,10 +21,10 @@ use ops::UpdateOps;
 /// A step of SGD with momentum and L2 weight decay, in PyTorch's form.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdStep {
-    /// Learning rate.
-    pub lr: f64,
     /// Share of the old velocity.
     pub momentum: f64,
+    /// Whether the weight moves by the gradient and `momentum` times the new velocity (Nesterov), rather than by the new velocity.
+    pub nesterov: bool,
 }
 
 /// A parameter that [`sgd`] moves.
@@ -36,8 +36,21 @@ pub struct Moved {
     pub gradient: Tensor<1>,
     /// Its velocity, from the second step on.
     pub velocity: Option<Tensor<1>>,
+    /// Learning rate.
+    pub lr: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
+}
+
+/// The numbers of a parameter that [`sgd`] moves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Own {
+    /// Learning rate.
+    pub lr: f64,
+    /// L2 penalty.
+    pub weight_decay: f64,
+    /// Whether there is no old velocity.
+    pub first: bool,
 }
 
 /// The fastest path of a device.
@@ -45,8 +58,8 @@ pub fn fastest(device: &Device) -> KernelPath {
     super::net::Ways::on(device).path
 }
 
-/// `v <- momentum v + (g + weight_decay w)`, `w <- w - lr v`; the next weight and velocity of each. The first velocity, where there is no old
-/// one, is the plain gradient.
+/// `h = g + weight_decay w`, `v <- momentum v + h`, `w <- w - lr v`, with Nesterov `w <- w - lr (h + momentum v)`; the next weight and velocity of
+/// each. The first velocity, where there is no old one, is h.
 ///
 /// # Panics
 /// A path that the device does not have.
@@ -55,16 +68,15 @@ pub fn sgd(moved: Vec<Moved>, step: SgdStep, path: KernelPath) -> Vec<(Tensor<1>
         return moved.into_iter().map(|one| tensor::sgd(one, step)).collect();
     }
     let (mut weights, mut gradients, mut velocities) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut decays, mut firsts) = (Vec::new(), Vec::new());
-    for Moved { weight, gradient, velocity, weight_decay } in moved {
-        firsts.push(velocity.is_none());
-        decays.push(weight_decay);
+    let mut own = Vec::new();
+    for Moved { weight, gradient, velocity, lr, weight_decay } in moved {
+        own.push(Own { lr, weight_decay, first: velocity.is_none() });
         velocities.push(velocity.unwrap_or_else(|| gradient.clone()).into_dispatch());
         weights.push(weight.into_dispatch());
         gradients.push(gradient.into_dispatch());
     }
     let [weights, gradients, velocities] = [weights, gradients, velocities].map(Tensors);
-    let (weights, velocities) = <Dispatch as UpdateOps>::update_sgd(weights, gradients, velocities, decays, firsts, step, path);
+    let (weights, velocities) = <Dispatch as UpdateOps>::update_sgd(weights, gradients, velocities, own, step, path);
     plain(weights).zip(plain(velocities)).collect()
 }
 

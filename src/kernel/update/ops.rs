@@ -3,7 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
-use super::SgdStep;
+use super::{Own, SgdStep};
 use crate::kernel::KernelPath;
 use crate::kernel::net::tensors::Tensors;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -15,13 +15,12 @@ use crate::kernel::{Op, path::absent};
     Flex: cfg(feature = "flex"),
 )]
 pub trait UpdateOps: Backend {
-    /// See [`super::sgd`]: the next weights and velocities. Where `firsts` says so there is no old velocity.
+    /// See [`super::sgd`]: the next weights and velocities.
     fn update_sgd(
         #[extension_type] weights: Tensors<Self>,
         #[extension_type] gradients: Tensors<Self>,
         #[extension_type] velocities: Tensors<Self>,
-        decays: Vec<f64>,
-        firsts: Vec<bool>,
+        own: Vec<Own>,
         step: SgdStep,
         path: KernelPath,
     ) -> (Tensors<Self>, Tensors<Self>);
@@ -44,13 +43,12 @@ impl UpdateOps for burn::backend::Flex {
         weights: Tensors<Self>,
         gradients: Tensors<Self>,
         velocities: Tensors<Self>,
-        decays: Vec<f64>,
-        firsts: Vec<bool>,
+        own: Vec<Own>,
         step: SgdStep,
         path: KernelPath,
     ) -> (Tensors<Self>, Tensors<Self>) {
         crate::kernel::backend::cpu::only_flex(path);
-        let (weights, velocities) = super::flex::sgd(weights.0, gradients.0, velocities.0, &decays, &firsts, step);
+        let (weights, velocities) = super::flex::sgd(weights.0, gradients.0, velocities.0, &own, step);
         (Tensors(weights), Tensors(velocities))
     }
 
@@ -79,13 +77,12 @@ impl UpdateOps for burn_cubecl::CubeBackend {
         weights: Tensors<Self>,
         gradients: Tensors<Self>,
         velocities: Tensors<Self>,
-        decays: Vec<f64>,
-        firsts: Vec<bool>,
+        own: Vec<Own>,
         step: SgdStep,
         path: KernelPath,
     ) -> (Tensors<Self>, Tensors<Self>) {
         only_cube(path);
-        let (weights, velocities) = super::cube::sgd(weights.0, gradients.0, velocities.0, &decays, &firsts, step);
+        let (weights, velocities) = super::cube::sgd(weights.0, gradients.0, velocities.0, &own, step);
         (Tensors(weights), Tensors(velocities))
     }
 

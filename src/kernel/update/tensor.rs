@@ -7,14 +7,19 @@ use crate::kernel::path::ran;
 use crate::kernel::{KernelPath, Op};
 
 /// See [`super::sgd`].
-pub fn sgd(Moved { weight, gradient, velocity, weight_decay }: Moved, step: SgdStep) -> (Tensor<1>, Tensor<1>) {
+pub fn sgd(Moved { weight, gradient, velocity, lr, weight_decay }: Moved, step: SgdStep) -> (Tensor<1>, Tensor<1>) {
     ran(Op::Update, KernelPath::Tensor);
     let gradient = if weight_decay > 0.0 { gradient + weight.clone().mul_scalar(weight_decay) } else { gradient };
+    let ahead = step.nesterov.then(|| gradient.clone());
     let velocity = match velocity {
         Some(old) => old.mul_scalar(step.momentum) + gradient,
         None => gradient,
     };
-    (weight - velocity.clone().mul_scalar(step.lr), velocity)
+    let direction = match ahead {
+        Some(gradient) => gradient + velocity.clone().mul_scalar(step.momentum),
+        None => velocity.clone(),
+    };
+    (weight - direction.mul_scalar(lr), velocity)
 }
 
 /// See [`super::average`].

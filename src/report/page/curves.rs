@@ -26,13 +26,19 @@ struct Curve {
 }
 
 #[rustfmt::skip]
-const TRAINING: [Curve; 6] = [
+const TRAINING: [Curve; 9] = [
     Curve { name: "loss", title: "Loss", y: "mean over the epoch", event: "epoch", key: "loss", percent: false, zero: false,
         caption: "Training loss. Losses of different methods or mixtures are not comparable." },
     Curve { name: "positive", title: "Probability of the positive", y: "mean over the epoch, %", event: "epoch", key: "positive_prob",
         percent: true, zero: true, caption: "Softmax probability that a query gives to its own key; with another number of negatives it is another quantity." },
     Curve { name: "positive-score", title: "Score of the positive", y: "mean over the epoch", event: "epoch", key: "positive_score",
         percent: false, zero: true, caption: "exp(score / temperature) / Z under NCE, which normalises nothing: no probability." },
+    Curve { name: "pair-cosine", title: "Cosine of the pairs", y: "mean over the epoch", event: "epoch", key: "pair_cosine",
+        percent: false, zero: false, caption: "Cosine of the two views of an image; 1 with a spread near 0 is a collapse." },
+    Curve { name: "spread", title: "Spread of the embedding", y: "share of the largest", event: "epoch", key: "spread",
+        percent: true, zero: true, caption: "Standard deviation of the unit embeddings of a batch over its largest value, 1/sqrt(d); near 0 they have collapsed." },
+    Curve { name: "prototypes-used", title: "Prototypes in use", y: "% of all", event: "epoch", key: "prototypes_used",
+        percent: true, zero: true, caption: "Exponential of the entropy of the mean assignment, as a share of the prototypes." },
     Curve { name: "learning-rate", title: "Learning rate", y: "of the last step of the epoch", event: "epoch", key: "lr",
         percent: false, zero: true, caption: "Learning rate." },
     Curve { name: "speed", title: "Speed", y: "images/s", event: "epoch", key: "images_per_s", percent: false, zero: true,
