@@ -234,7 +234,7 @@ MINISSL_UNMIX = (
     "both views are independent draws of one distribution and the loss of the clean pair is symmetric in them, so that exchanging their names turns one into the other. "
     "The program moves the target before each of its three pairs, that is three times per step while the online net stays, which is once with momentum {before} cubed: "
     "method.key_momentum = {after}, beside the mixture the only difference to {base}.json. In the program the second and the third pair see the target after one and two moves more; here all see it after the third. It "
-    "encodes the mixture four times, here it is encoded once by each net, which shows in running statistics alone."
+    "encodes the mixture four times, here it is encoded once by each net, which shows in running statistics and in which images share a group of the target's batch norm."
 )
 MINISSL_EXPECTATION = (
     "Published (README of Mini-SSL, these 200 epochs, one seed): {without} % without, {with_it} % with Un-Mix, kNN / linear. kNN: k 200, T 0.1 on the 512 features (eval.knn.layer = features), last or best epoch is not "
@@ -325,7 +325,7 @@ CPU = {
         {"method": {"name": "byol", "predictor": {"hidden": 128}, "key_momentum": 0.99}, "head": head(128, 64), "optim": ADAM},
     ),
     "swav": (
-        "head 64-128-64, 100 prototypes frozen for 100 steps, no queue, and Adam 1e-3, since LARC with the rates of Un-Mix's program moves little in so few steps",
+        "head 64-128-64, 100 prototypes frozen for 100 steps, no queue, and Adam 1e-3 in the place of LARC",
         {
             "method": {"name": "swav", "prototypes": 100, "freeze_prototypes_steps": 100}, "head": head(128, 64),
             "optim": {"name": "adam", "lr": 0.001, "weight_decay": 1e-6},

@@ -72,6 +72,36 @@ fn a_result_travels_with_its_whole_protocol() {
     assert_eq!((&found[0]["result"]["labels"], &found[0]["protocol"]["fraction"]), (&24.into(), &0.25.into()));
 }
 
+/// A published list: exactly its images, in the protocol and in the name of the file.
+#[test]
+fn labels_are_those_of_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let list = |lines: &str| std::fs::write(dir.path().join("ten percent.txt"), lines).unwrap();
+    let args = ["finetune", "--run", "run", "--labels-file", "ten percent.txt", "--set", "eval.finetune.epochs=1"];
+    // Images of records are named by their number.
+    list("5\n80\n3\n17\n\n");
+    let first = results(dir.path(), &args, &folder).remove(0);
+    assert_eq!((&first["result"]["labels"], &first["protocol"]["labels_file"]), (&4.into(), &"ten percent.txt".into()));
+    assert!(first["protocol"]["fraction"].is_null() && first["protocol"]["tag"] == "finetune-swav-modified");
+    assert!(first["name"].as_str().unwrap().starts_with("finetune-swav-modified-ten-percent-"), "{first}");
+    list("5\n80\n3\n18\n");
+    let other = results(dir.path(), &args, &folder).remove(0);
+    assert_ne!(first["name"], other["name"], "another list under the same name");
+
+    list("5\n96\nn01440764_10043.JPEG\n");
+    let text =
+        refuse(&mut eval(dir.path(), &args), "2 of the 3 names in `ten percent.txt` are no training images", "this data set");
+    assert!(text.contains("`96`, `n01440764_10043.JPEG`"), "{text}");
+    refuse(eval(dir.path(), &args).args(["--set", "eval.finetune.fraction=0.5"]), "`eval.finetune.labels_file` names", "schema");
+    let both = eval(dir.path(), &args).args(["--labels", "1%"]).output().unwrap();
+    assert!(
+        both.status.code() == Some(2) && common::binary::text(&both).contains("cannot be used with"),
+        "{}",
+        common::binary::text(&both)
+    );
+}
+
 #[test]
 fn exported_weights_and_other_images_are_evaluated() {
     let dir = tempfile::tempdir().unwrap();
@@ -231,9 +261,78 @@ fn flatness_and_map_are_written_with_their_thumbnails() {
     // A report makes what is missing, once.
     std::fs::remove_dir_all(&folder).unwrap();
     let output = succeed(&mut unmix(dir.path(), &["report", "run", "--device", "cpu", "--out", "report.html"]));
-    assert!(text(&output).contains("evaluating (knn, flatness, map)"), "{}", text(&output));
+    assert!(text(&output).contains("evaluating (knn, flatness, weights, map)"), "{}", text(&output));
     let output = succeed(&mut unmix(dir.path(), &["report", "run", "--device", "cpu", "--out", "report.html"]));
     assert!(!text(&output).contains("evaluating"), "{}", text(&output));
+}
+
+/// Each image by itself: the mean over a split of one image is that image's.
+#[test]
+fn flatness_of_single_images_is_that_of_a_split_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = run(dir.path()).join("eval");
+    let one = |split: &str| {
+        images(&dir.path().join("one").join(split).join("a"), &["x.png"]);
+        images(&dir.path().join("one").join(split).join("b"), &[]);
+    };
+    ["train", "test"].into_iter().for_each(one);
+    images(dir.path(), &["x.png", "y.png"]);
+    let json_of = |args: &[&str]| {
+        let output = succeed(eval(dir.path(), &[&["flatness", "--run", "run"], args].concat()).arg("--json"));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["results"][0].clone()
+    };
+    let record = json_of(&["--image", "x.png", "y.png"]);
+    assert_eq!((&record["kind"], &record["protocol"]["layer"]), (&"flatness_image".into(), &6.into()));
+    assert_eq!(json(&folder.join(format!("{}.json", record["name"].as_str().unwrap()))), record);
+    let found = record["result"]["images"].as_array().unwrap();
+    assert_eq!(found.iter().map(|image| image["name"].as_str().unwrap()).collect::<Vec<_>>(), ["x.png", "y.png"]);
+    assert_ne!(found[0]["mean_sorted"], found[1]["mean_sorted"]);
+    // A product of matrices may round differently for another number of rows.
+    let mean = &json_of(&["--data", "one"])["result"];
+    for key in ["entropy", "largest", "entropy_max"] {
+        let [a, b] = [mean, &found[0]].map(|of| of[key].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-5, "{key}: {a} {b}");
+    }
+    assert_eq!(mean["images"], 1);
+    let said = text(&succeed(&mut eval(dir.path(), &["flatness", "--run", "run", "--image", "y.png"])));
+    assert!(said.contains("y.png: softmax over the 64 pooled features: entropy ") && !said.contains("x.png"), "{said}");
+    // Another image under the same name is another result.
+    std::fs::copy(dir.path().join("x.png"), dir.path().join("y.png")).unwrap();
+    assert_ne!(json_of(&["--image", "x.png", "y.png"])["name"], record["name"]);
+    std::fs::write(dir.path().join("z.png"), "no image").unwrap();
+    for (file, fact, hint) in [("z.png", "`z.png` is no image", "PNG"), ("absent.png", "absent.png", "check the path")] {
+        refuse(&mut eval(dir.path(), &["flatness", "--run", "run", "--image", "x.png", file]), fact, hint);
+    }
+}
+
+/// Trained beside untrained: of a run whose rate moves nothing both are the same, which only the right initial weights are.
+#[test]
+fn weights_are_shown_by_layer_beside_the_untrained_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path());
+    let steps = ["--set", "schedule.steps=1", "--set", "schedule.epochs=null", "--set", "eval.enabled=false"];
+    succeed(pretrain(dir.path(), &["--out", "still", "--set", "optim.lr=1e-30"]).args(steps));
+    let layers = |args: &[&str]| {
+        let output = succeed(eval(dir.path(), &[&["weights"], args].concat()).arg("--json"));
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&object["results"][0]["kind"], &object["results"][0]["protocol"]["bins"]), (&"weights".into(), &64.into()));
+        object["results"][0]["result"]["layers"].as_array().unwrap().clone()
+    };
+    let (moved, still) = (layers(&["--run", "run"]), layers(&["--run", "still", "--set", "seed=99"]));
+    let names: Vec<&str> = moved.iter().map(|layer| layer["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["conv1", "layer1", "layer2", "layer3", "layer4", "fc"]);
+    assert!(
+        moved
+            .iter()
+            .all(|layer| layer["trained"] != layer["untrained"] && layer["untrained"]["count"] == layer["trained"]["count"])
+    );
+    assert!(still.iter().all(|layer| layer["trained"] == layer["untrained"]), "{still:?}");
+    let output = succeed(&mut eval(dir.path(), &["weights", "--run", "run"]));
+    assert!(text(&output).contains("layer4: ") && text(&output).contains(" untrained)"), "{}", text(&output));
+    // A file of weights does not say where they began.
+    succeed(&mut unmix(dir.path(), &["export", "--run", "run", "--head", "keep", "--out", "w.safetensors"]));
+    let source = json(&dir.path().join("run/config.json"))["data"]["source"].to_string();
+    assert!(layers(&["--weights", "w.safetensors", "--data", &source]).iter().all(|layer| layer["untrained"].is_null()));
 }
 
 #[test]

@@ -99,6 +99,47 @@ fn every_method_trains_and_resumes_with_unmix() {
     methods().iter().for_each(|method| trained_and_resumed(method, "unmix"));
 }
 
+/// The loss forms of i-Mix, MixCo and Mixed Barlow Twins, and InputMix.
+#[test]
+fn the_zoo_trains_and_resumes() {
+    let all = methods();
+    let mut moco = all[0].clone();
+    for mixture in ["imix", "mixco", "inputmix"] {
+        trained_and_resumed(&moco, mixture);
+    }
+    moco["symmetric"] = json!(true);
+    trained_and_resumed(&moco, "imix");
+    let barlow = all.iter().find(|method| method["name"] == "barlow").unwrap();
+    trained_and_resumed(barlow, "mixed_barlow");
+}
+
+/// Crops of two sizes with mixtures and a queue; and `unmix plan` measures such a run, and one of every method with Un-Mix.
+#[test]
+fn crops_train_and_every_method_is_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = methods();
+    let swav = all.iter().find(|method| method["name"] == "swav").unwrap();
+    let mut crops = config(swav, "unmix");
+    crops["views"]["crops"] = json!([{ "count": 2 }, { "count": 3, "size": 8, "max_area": 0.5 }]);
+    write(dir.path(), "crops.json", &crops);
+    succeed(&mut unmix(dir.path(), &["pretrain", "--quiet", "--config", "crops.json", "--out", "run"]));
+    let steps = events(&dir.path().join("run"), "step");
+    assert!(steps.len() == 6 && steps.iter().all(|step| step["loss"].as_f64().is_some_and(f64::is_finite)), "{steps:?}");
+    let plan = |name: &str| {
+        let output = succeed(&mut unmix(dir.path(), &["plan", "--config", name, "--device", "cpu", "--json"]));
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(said.to_string().contains("images_per_s"), "{name}: {said}");
+    };
+    plan("crops.json");
+    for (at, method) in all.iter().enumerate() {
+        let name = format!("plan-{at}.json");
+        write(dir.path(), &name, &config(method, "unmix"));
+        plan(&name);
+    }
+    write(dir.path(), "mixco.json", &config(&all[0], "mixco"));
+    plan("mixco.json");
+}
+
 /// A run whose monitors look at the encoder after every epoch; what they say of a collapse.
 fn collapses(method: Value, lr: f64) -> bool {
     let dir = tempfile::tempdir().unwrap();
@@ -151,11 +192,67 @@ fn combinations_without_a_meaning_are_refused() {
         c["model"]["bn_splits"] = json!(2);
     };
     check(method("simclr"), "none", &parts, "norms in the head or the predictor", "");
+    check(method("simclr"), "none", &|c| c["data"]["batch"] = json!(1), "`data.batch` is 1", "");
+    let rest = |c: &mut Value| {
+        c["data"]["batch"] = json!(47);
+        c["data"]["drop_last"] = json!(false);
+    };
+    check(method("byol"), "none", &rest, "the last batch of an epoch would have one image", "data.drop_last=true");
+    check(
+        method("swav"),
+        "none",
+        &|c| c["views"]["crops"] = json!([{ "count": 2 }, { "count": 1, "size": 8 }, { "count": 1 }]),
+        "comes back to views of 16",
+        "",
+    );
+    let sizes: Vec<Value> = (0..9).map(|at| json!({ "count": if at == 0 { 2 } else { 1 }, "size": 16 - at })).collect();
+    check(method("swav"), "none", &|c| c["views"]["crops"] = json!(sizes), "views of 9 sizes", "");
+    check(method("insdis"), "imix", &|_| {}, "means nothing to `method.name` = insdis", "");
+    check(method("byol"), "mixco", &|_| {}, "means nothing to `method.name` = byol", "");
+    check(method("simclr"), "mixed_barlow", &|_| {}, "means nothing to `method.name` = simclr", "");
+    check(method("moco"), "mixco", &|c| c["model"]["bn_splits"] = json!(16), "no multiple of `model.bn_splits` 16", "");
+    let one = |c: &mut Value| c["model"]["head"] = json!({ "name": "mlp", "layers": 1, "hidden": 8 });
+    check(method("barlow"), "none", &one, "`model.head.layers` = 1 has no hidden layer", "");
     let bad = json!({ "name": "swav", "prototypes": 1, "epsilon": 0, "sinkhorn_iterations": 0, "assign_crops": [1, 0] });
     check(&bad, "none", &|_| {}, "`method.prototypes` is 1", "");
     let bad = json!({ "name": "byol", "predictor": { "hidden": 0 }, "key_momentum": 1.5 });
     check(&bad, "none", &|_| {}, "`method.predictor.hidden` is 0", "");
     check(method("moco"), "none", &|c| c["model"]["head"] = json!({ "hidden": 3 }), "`model.head.hidden` is set", "");
+}
+
+/// A head with norms goes out and comes in again, and a new run from another has its predictor and prototypes, too.
+#[test]
+fn heads_predictors_and_prototypes_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = methods();
+    for (name, part) in [("simsiam", "predictor."), ("swav", "prototypes."), ("byol", "predictor.")] {
+        let method = all.iter().find(|method| method["name"] == name).unwrap();
+        let mut config = config(method, "none");
+        write(dir.path(), "first.json", &config);
+        succeed(&mut unmix(dir.path(), &["pretrain", "--quiet", "--config", "first.json", "--out", name]));
+        let out = format!("{name}.safetensors");
+        let export = ["export", "--run", name, "--head", "keep", "--out", &out];
+        succeed(&mut unmix(dir.path(), &export));
+        // A step so small that nothing moves by more than rounding.
+        config["optim"]["lr"] = json!(1e-12);
+        config["schedule"] = json!({ "steps": 1, "kind": "constant" });
+        write(dir.path(), "again.json", &config);
+        let weights = format!("model.weights={out}");
+        let from = format!("{name}-from");
+        let said = succeed(&mut unmix(dir.path(), &["pretrain", "--config", "again.json", "--out", &from, "--set", &weights]));
+        assert!(common::binary::text(&said).contains("backbone and head"), "{}", common::binary::text(&said));
+        let next = format!("{name}-next");
+        succeed(&mut unmix(dir.path(), &["pretrain", "--quiet", "--config", "again.json", "--out", &next, "--init-from", name]));
+        let read = |run: &str| common::Tensors::read(&dir.path().join(run).join("checkpoint/tensors.safetensors")).floats;
+        let (was, is) = (read(name), read(&next));
+        let mut compared = 0;
+        for (tensor, (_, values)) in was.iter().filter(|(tensor, _)| tensor.starts_with(part) && !tensor.contains("running")) {
+            let off = values.iter().zip(&is[tensor].1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-5, "{name}: {tensor} is off by {off}");
+            compared += 1;
+        }
+        assert!(compared > 0, "{name} has no {part}");
+    }
 }
 
 /// The sum of a run is written for the new methods as for the old: their signals are in every step, and a summary ends it.

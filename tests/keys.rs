@@ -61,6 +61,7 @@ const MLP: &[&str] = &["model.head.name=mlp"];
 const STEPS: &[&str] = &["schedule.kind=multistep", "schedule.milestones=[1]"];
 const KNN: &[&str] = &["eval.enabled=true"];
 const WATCH: &[&str] = &["eval.enabled=true", "eval.monitor.every_epochs=1"];
+const PROBE: &[&str] = &["eval.enabled=true", "eval.monitor.every_epochs=1", "eval.monitor.linear=true"];
 
 const TABLE: &[Entry] = &[
     ("about.source", &[], "", NOTE),
@@ -241,6 +242,8 @@ const TABLE: &[Entry] = &[
     ("eval.monitor.every_epochs", &[], "eval.monitor.every_epochs=1", Run),
     ("eval.monitor.images", WATCH, "eval.monitor.images=8", Run),
     ("eval.monitor.knn", WATCH, "eval.monitor.knn=false", Run),
+    ("eval.monitor.linear", WATCH, "eval.monitor.linear=true", Run),
+    ("eval.monitor.linear_images", PROBE, "eval.monitor.linear_images=8", Run),
     ("eval.linear.protocol", &[], "eval.linear.protocol=htdt", Probe),
     ("eval.linear.layer", &[], "eval.linear.layer=[2, \"embedding\"]", Probe),
     ("eval.linear.lr", &[], "eval.linear.lr=[1, 2]", Probe),
@@ -260,6 +263,7 @@ const TABLE: &[Entry] = &[
     ("eval.linear.norm.std", &[], "eval.linear.norm={\"mean\": [0, 0, 0], \"std\": [1, 2, 3]}", Probe),
     ("eval.linear.cache_mib", &["eval.linear.recipe=center"], "eval.linear.cache_mib=7", Probe),
     ("eval.finetune.fraction", &[], "", TUNES),
+    ("eval.finetune.labels_file", &[], "", TUNES),
     ("eval.finetune.epochs", &[], "", TUNES),
     ("eval.finetune.batch", &[], "", TUNES),
     ("eval.finetune.lr", &[], "", TUNES),
@@ -304,7 +308,7 @@ fn end_of(dir: &Path, name: &str, settings: &[&str]) -> Result<u64, String> {
     let mut seen = Vec::new();
     for line in std::fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines() {
         let event: Value = serde_json::from_str(line).unwrap();
-        let kept = ["event", "step", "loss", "lr", "top1", "images", "rankme"].map(|key| event[key].to_string());
+        let kept = ["event", "step", "loss", "lr", "top1", "images", "rankme", "linear"].map(|key| event[key].to_string());
         seen.extend(kept.concat().into_bytes());
     }
     seen.extend(common::binary::json(&run.join("summary.json"))["knn"].to_string().into_bytes());
@@ -439,6 +443,9 @@ fn a_key_that_nothing_reads_is_refused() {
         (BANK, "views.second_recipe=plain"),
         (&[], "views.crops=[{\"count\": 2}]"),
         (&[], "eval.monitor.images=8"),
+        (&["eval.enabled=true"], "eval.monitor.linear=true"),
+        (&["eval.monitor.every_epochs=1"], "eval.monitor.linear=true"),
+        (WATCH, "eval.monitor.linear_images=8"),
         (&[], "eval.linear.betas=[0.1, 0.2]"),
         (&["eval.linear.optimizer=adam"], "eval.linear.momentum=0.5"),
         (&[], "eval.linear.milestones=[1]"),
@@ -447,6 +454,7 @@ fn a_key_that_nothing_reads_is_refused() {
         (&["eval.linear.recipe=center"], "eval.linear.crop_min_area=0.5"),
         (&["eval.finetune.recipe=center"], "eval.finetune.crop_min_area=0.5"),
         (&["eval.finetune.milestones=[]"], "eval.finetune.factor=0.5"),
+        (&["eval.finetune.labels_file=list.txt"], "eval.finetune.fraction=0.5"),
     ];
     for (under, setting) in IDLE {
         let key = setting.split('=').next().unwrap();

@@ -102,6 +102,7 @@ fn every_monitored_epoch_is_measured_in_order() {
         assert_eq!(number("images"), 30.0);
         assert!((0.0..=128f64.powf(-0.5) + 1e-6).contains(&number("feature_std")));
         assert!((1.0..30.1).contains(&number("rankme")) && (1.0..30.1).contains(&number("rankme_features")));
+        assert!((1.0..30.0).contains(&number("lidar")), "30 images differ in at most 29 directions: {monitor}");
         assert!((0.0..4.0).contains(&number("alignment")) && (-8.0..0.0).contains(&number("uniformity")));
         assert!(number("wall_s") > 0.0);
     }
@@ -118,6 +119,40 @@ fn every_monitored_epoch_is_measured_in_order() {
     assert!(knn.iter().all(|event| event["unit"] == "percent" && event["top1"].to_string().len() < 7), "{knn:?}");
     let first_best = knn.iter().find(|k| k["top1"].as_f64() == Some(best)).unwrap();
     assert_eq!(summary["best_epoch"], first_best["epoch"]);
+}
+
+/// The probe that is made while a run trains: in the event, in the summary, with kNN and without it, of all images and of some.
+#[test]
+fn a_linear_probe_is_monitored_and_changes_nothing() {
+    let folder = Folder::new();
+    let linear = ["--set", "eval.monitor.linear=true", "--set", "eval.monitor.every_epochs=2"];
+    let whole = folder.run("whole", &linear);
+    same_tensors(&whole, &folder.run("off", &["--set", "eval.monitor.every_epochs=2"]));
+    let cut = folder.halves("cut", &linear);
+    assert_eq!(watched(&whole), watched(&cut));
+    let probes = |run: &Path| events(run, "monitor").iter().map(|monitor| monitor["linear"].clone()).collect::<Vec<_>>();
+    let found = probes(&whole);
+    assert_eq!((found.len(), events(&whole, "knn").len()), (2, 2));
+    for probe in &found {
+        assert_eq!((&probe["protocol"], &probe["layer"], &probe["images"]), (&"linear-htdt".into(), &6.into(), &64.into()));
+        let [top1, top5] = ["top1", "top5"].map(|key| probe[key].as_f64().unwrap());
+        // The synthetic classes are told apart by far more than chance (10 %), even by an encoder that has hardly learnt.
+        assert!(top1 > 20.0 && top1 <= top5 && top5 <= 100.0, "{probe}");
+    }
+    let summary = |run: &Path| json(&run.join("summary.json"))["linear"].clone();
+    let expected = summary(&whole);
+    let best = found.iter().map(|probe| probe["top1"].as_f64().unwrap()).fold(0.0, f64::max);
+    assert_eq!((&expected["top1"], expected["best_top1"].as_f64()), (&found[1]["top1"], Some(best)));
+    assert_eq!(expected["best_epoch"].as_u64(), if found[0]["top1"].as_f64() == Some(best) { Some(2) } else { Some(4) });
+    assert_eq!(summary(&cut), expected);
+
+    let alone = folder.run("alone", &[&linear[..], &["--set", "eval.monitor.knn=false"]].concat());
+    assert!(events(&alone, "knn").is_empty() && probes(&alone) == found, "the same features without kNN");
+    let some = folder.run("some", &[&linear[..], &["--set", "eval.monitor.linear_images=20"]].concat());
+    assert!(probes(&some).iter().all(|probe| probe["images"] == 20) && probes(&some) != found);
+    // The epochs that are watched need not be the last one: the summary's probe is of the trained encoder all the same.
+    let odd = folder.run("odd", &["--set", "eval.monitor.linear=true", "--set", "eval.monitor.every_epochs=3"]);
+    assert_eq!((probes(&odd).len(), &summary(&odd)["top1"]), (1, &expected["top1"]));
 }
 
 #[test]
@@ -153,10 +188,13 @@ fn images_without_labels_are_monitored_without_knn() {
         let pixel = |x: u32, y: u32| image::Rgb([x as u8 * i, y as u8 * 7, i * 8]);
         image::RgbImage::from_fn(20, 18, pixel).save(images.join(format!("{i}.png"))).unwrap();
     }
-    let run = folder.run("run", &["--set", r#"data.source={"name":"folder","root":"images"}"#, "--set", "schedule.epochs=1"]);
+    let settings = [r#"data.source={"name":"folder","root":"images"}"#, "schedule.epochs=1", "eval.monitor.linear=true"];
+    let run = folder.run("run", &settings.iter().flat_map(|setting| ["--set", *setting]).collect::<Vec<_>>());
     let monitors = events(&run, "monitor");
     assert_eq!((monitors.len(), monitors[0]["images"].as_u64()), (1, Some(32)));
-    assert!(events(&run, "knn").is_empty() && json(&run.join("summary.json"))["knn"].is_null());
+    let summary = json(&run.join("summary.json"));
+    assert!(events(&run, "knn").is_empty() && summary["knn"].is_null());
+    assert!(monitors[0]["linear"].is_null() && summary["linear"].is_null());
 }
 
 /// Both halves of CMC's embedding side by side, and InsDis with its one view in training.
@@ -175,8 +213,16 @@ fn every_method_is_monitored() {
 #[test]
 fn impossible_monitors_are_refused() {
     let folder = Folder::new();
-    for (setting, fact) in [("eval.monitor.every_epochs=0", "null for never"), ("eval.monitor.images=1", "at least 2")] {
-        let args = ["pretrain", "--config", "c.json", "--set", setting];
-        common::binary::refuse(&mut unmix(folder.0.path(), &args), fact, "config schema");
+    for (settings, fact) in [
+        (&["eval.monitor.every_epochs=0"][..], "null for never"),
+        (&["eval.monitor.images=1"], "at least 2"),
+        (&["eval.monitor.linear=true", "eval.monitor.linear_images=1"], "`eval.monitor.linear_images` is 1, must be at least 2"),
+        (&["eval.monitor.linear_images=9"], "`eval.monitor.linear_images` is set, but `eval.monitor.linear` = false"),
+        (&["eval.monitor.linear=true", "eval.enabled=false"], "`eval.monitor.linear` is set, but `eval.enabled` = false"),
+        (&["eval.monitor.linear=true", "eval.monitor.every_epochs=null"], "`eval.monitor.linear` is set, but"),
+    ] {
+        let mut command = unmix(folder.0.path(), &["pretrain", "--config", "c.json"]);
+        command.args(settings.iter().flat_map(|setting| ["--set", *setting]));
+        common::binary::refuse(&mut command, fact, "config schema");
     }
 }

@@ -54,7 +54,7 @@ fn a_diverged_run_is_warned_of_and_not_saved() {
     assert!(said.iter().any(|line| line.starts_with("features are not finite")), "{said:?}");
     assert!(said.iter().any(|line| line.starts_with("no kNN: the features of layer")), "{said:?}");
     let last = events(&run, "monitor").pop().unwrap();
-    assert!(["feature_std", "rankme", "alignment", "uniformity"].into_iter().all(|key| last[key].is_null()), "{last}");
+    assert!(["feature_std", "rankme", "lidar", "alignment", "uniformity"].into_iter().all(|key| last[key].is_null()), "{last}");
     assert!(common::binary::text(&output).contains("the state was not saved"), "{}", common::binary::text(&output));
     assert!(!run.join("checkpoint").exists() && !run.join("summary.json").exists());
 }

@@ -63,7 +63,20 @@ fn everything_a_run_can_have_is_on_the_page() {
     let (page, said) = report(dir.path(), &runs, &["--figures", "figures"]);
     check_page(
         &page,
-        &["runs", "curves", "budget", "layers", "flatness", "maps", "preview", "classes", "results", "differences", "environment"],
+        &[
+            "runs",
+            "curves",
+            "budget",
+            "layers",
+            "flatness",
+            "weights",
+            "maps",
+            "preview",
+            "classes",
+            "results",
+            "differences",
+            "environment",
+        ],
     );
     assert!(said.contains("report of 3 runs") && !said.contains("warning"), "{said}");
     for words in [
@@ -86,8 +99,17 @@ fn everything_a_run_can_have_is_on_the_page() {
         "loss.svg",
         "layers-linear-moco.svg",
         "flatness.svg",
+        "flatness-frog-png.svg",
+        "flatness-ship-png.svg",
         "rankme.svg",
+        "lidar.svg",
+        "weights-conv1.svg",
+        "weights-fc.svg",
         "curve-knn-unmix.svg",
+        "curve-linear-htdt-top1.svg",
+        "curve-linear-htdt-top5.svg",
+        "probe-linear-moco-l6.svg",
+        "probe-linear-moco-l6-top5.svg",
         "classes-knn-unmix-l7.svg",
         "map-tsne-moco-im-20.svg",
     ] {
@@ -107,6 +129,9 @@ fn everything_a_run_can_have_is_on_the_page() {
         overview.contains("linear-moco, layer 6") && !overview.contains("linear-moco, layer 7"),
         "the features stand for all layers"
     );
+    // Three runs, and one untrained encoder that is the same for all.
+    let weights = fs::read_to_string(dir.path().join("figures/weights-layer2.svg")).unwrap();
+    assert_eq!(weights.matches(">untrained</title>").count(), 1, "{weights}");
     // The baseline is dotted, the mixtures are not.
     let loss = &page[page.find("<figure id=\"figure-loss\">").unwrap()..];
     let loss = &loss[..loss.find("</figure>").unwrap()];
@@ -137,7 +162,7 @@ fn odd_runs_give_a_page_that_says_what_is_missing() {
     let (page, said) = report(dir.path(), &runs, &[]);
     check_page(&page, &["runs", "curves", "flatness", "maps", "preview", "classes", "results", "differences", "environment"]);
     assert!(!said.contains("warning"), "a torn last line is nothing to warn of: {said}");
-    for kind in ["linear", "flatness", "map", "knn"] {
+    for kind in ["linear", "flatness", "weights", "map", "knn"] {
         assert!(page.contains(&format!("unmix eval {kind} --run ")), "how to make {kind}");
     }
     assert!(page.contains("Not finished, or without a summary.json: bare, stopped"));

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::report::page;
 
-/// Lays out one or several runs as a page to read, print or attach. Evaluations that are missing (kNN, flatness, map) are made first.
+/// Lays out one or several runs as a page to read, print or attach. Evaluations that are missing (kNN, flatness, weights, map) are made first.
 #[derive(Debug, Args)]
 pub struct Report {
     /// Folders of runs.

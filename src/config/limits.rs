@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::RunConfig;
 
 /// The largest value of each size, by its key. Where several variants have a key of this name, it holds for all.
-const MOST: [(&str, u64); 41] = [
+const MOST: [(&str, u64); 42] = [
     // Images are numbered in 32 bits, and a batch has to fit one tensor.
     ("data.batch", 1 << 20),
     ("data.micro_batch", 1 << 20),
@@ -53,6 +53,7 @@ const MOST: [(&str, u64); 41] = [
     ("eval.finetune.epochs", 1 << 31),
     ("eval.finetune.batch", 1 << 20),
     ("eval.monitor.images", 1 << 30),
+    ("eval.monitor.linear_images", 1 << 30),
     // Times the steps of an epoch.
     ("checkpoint.keep.every_epochs", 1 << 31),
 ];

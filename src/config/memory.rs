@@ -62,7 +62,14 @@ impl RunConfig {
 
     /// The scores of one forward against its negatives, once as they are and once as probabilities.
     fn scores(&self) -> Part {
-        let (queries, negatives) = (self.micro_batch(), self.method.negatives(self.data.batch) as u128);
+        if let Some((side, count)) = self.method.squares(self.data.batch, self.model.head.dim) {
+            return Part {
+                what: format!("{count} squares of {side} x {side} of the loss"),
+                bytes: count * side * side * F32,
+                hint: "use a smaller `data.batch` (SimCLR) or `model.head.dim` (Barlow Twins): `data.micro_batch` does not help",
+            };
+        }
+        let (queries, negatives) = (self.micro_batch(), self.method.negatives() as u128);
         Part {
             what: format!("scores of {queries} queries against {negatives} negatives, twice"),
             bytes: 2 * queries * (1 + negatives) * F32,
@@ -82,10 +89,13 @@ impl RunConfig {
     }
 
     /// The forwards that a step certainly keeps for its backward pass, as a size of views and how many of an image go through together: with
-    /// `views.crops` all views, those of a size together, since all of them predict; otherwise one view.
+    /// `views.crops` all views, those of a size together, since all of them predict; otherwise as many as the method trains on.
     pub fn forwards(&self) -> Vec<((usize, usize), usize)> {
         let sizes = self.view_sizes();
-        let kept = if self.views.crops.is_some() { &sizes[..] } else { &sizes[..1] };
+        if self.views.crops.is_none() {
+            return vec![(sizes[0], self.method.trained_forwards(self.mixture.form()))];
+        }
+        let kept = &sizes[..];
         let mut forwards: Vec<((usize, usize), usize)> = Vec::new();
         for &size in kept {
             match forwards.iter_mut().find(|(known, _)| *known == size) {
@@ -107,13 +117,13 @@ impl RunConfig {
     /// does, or where no size is known.
     pub fn largest_micro_batch(&self, images: usize, device: &DeviceInfo) -> Option<usize> {
         let batch = self.data.batch;
-        let allowed = |micro: &usize| *micro == batch || super::shard_problem(batch, *micro, self.model.bn_splits).is_none();
-        let divisors = (1..=batch).rev().filter(|micro| batch.is_multiple_of(*micro)).filter(allowed);
         let with = |micro: usize| {
             let mut config = self.clone();
             config.data.micro_batch = (micro != batch).then_some(micro);
             config
         };
+        let allowed = |micro: &usize| *micro == batch || with(*micro).validate().is_ok();
+        let divisors = (1..=batch).rev().filter(|micro| batch.is_multiple_of(*micro)).filter(allowed);
         let mut fitting = divisors.filter(|micro| with(*micro).check_memory(images, device).is_ok());
         fitting.next()
     }
@@ -173,7 +183,10 @@ impl RunConfig {
                 bytes: self.micro_batch() * largest * F32,
                 hint: "use a smaller `data.micro_batch` (or `data.batch`), `views.crop.size` or `model.width`",
             },
-            Part { bytes: scores.bytes / 2, ..scores },
+            Part {
+                bytes: scores.bytes / self.method.squares(self.data.batch, self.model.head.dim).map_or(2, |(_, count)| count),
+                ..scores
+            },
         ]
     }
 }

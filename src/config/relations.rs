@@ -5,6 +5,7 @@ use crate::augment::CropGroup;
 use crate::colour::ColorSpace;
 use crate::kernel::Op;
 use crate::method::Under;
+use crate::method::swav::MOST_SIZES;
 use crate::mixture::config::Form;
 use crate::mixture::{MixtureConfig, Name as MixtureName};
 use crate::optim::PartConfig;
@@ -32,6 +33,19 @@ impl RunConfig {
                 let name = self.model.name.text();
                 out.push(format!("`{key}` is {size}, but `model.name` = {name} does not take it: {why}"));
             }
+        }
+        let mut seen: Vec<(usize, usize)> = Vec::new();
+        for one in self.view_sizes().chunk_by(|a, b| a == b).map(|same| same[0]) {
+            if seen.contains(&one) {
+                out.push(format!(
+                    "`views.crops` comes back to views of {}: put all groups of one size together, they share a forward",
+                    one.0
+                ));
+            }
+            seen.push(one);
+        }
+        if seen.len() > MOST_SIZES {
+            out.push(format!("`views.crops` has views of {} sizes, at most {MOST_SIZES} may be", seen.len()));
         }
         let (name, views) = (self.method.name(), self.method.views());
         if let Some(count) = groups.first().map(|group| group.count).filter(|count| (1..views).contains(count)) {
@@ -78,6 +92,12 @@ impl RunConfig {
             out.push("`data.drop_last` = false needs `model.bn_splits` = 1: a last batch of any size cannot be split".into());
         }
         let (form, name) = (self.mixture.form(), self.mixture.name.text());
+        if batch == 1 && self.method.needs_two(&self.model.head) {
+            let name = self.method.name();
+            out.push(format!(
+                "`data.batch` is 1, but `method.name` = {name} compares images of a batch, or normalises over them: use at least 2"
+            ));
+        }
         if !matches!(form, Form::None | Form::Input) && batch < 2 {
             out.push(format!("`mixture.name` = \"{name}\" needs `data.batch` of at least 2"));
         }
@@ -120,10 +140,10 @@ impl RunConfig {
             out.push(format!("`mixture.name` = {mixture} means nothing to `method.name` = {method}: {why}"));
         }
         if self.mixture.form() == Form::Mixco {
-            if !batch.is_multiple_of(2) || !(batch / 2 * 3).is_multiple_of(splits) {
+            if batch.is_multiple_of(2) && !(batch / 2 * 3).is_multiple_of(splits) {
                 out.push(format!(
-                    "`data.batch` is {batch}, but MixCo mixes one half with the other and encodes 3/2 of the batch at once: it must be even, and \
-                     {} rows must make {splits} groups (`model.bn_splits`)",
+                    "`mixture.name` = mixco encodes a batch and its mixtures at once, {} rows of `data.batch` {batch}, which is no multiple of \
+                     `model.bn_splits` {splits}",
                     batch / 2 * 3
                 ));
             }
@@ -173,6 +193,8 @@ impl RunConfig {
             let because = if under.unmix { because } else { "only `mixture.name` = unmix reads it" };
             Unread::of("mixture", out).key(key, set, read, because, "leave it out");
         }
+        let off = "`eval.enabled` = false asks nothing of labels";
+        Unread::of("eval.monitor", out).key("linear", self.eval.monitor.linear, self.eval.enabled, off, "leave it out");
         Unread::of("views", out).key("second_recipe", self.views.second_recipe.is_some(), pair, &because, "leave it out");
         let because = format!("`method.name` = {} is defined on {} of an image", self.method.name(), counted(self.method.views()));
         Unread::of("views", out).key(

@@ -295,15 +295,7 @@ impl Source for Folder {
     }
 
     fn encoded(&self, index: usize) -> Result<Encoded<'_>> {
-        let path = self.path(index);
-        let failed = |e: std::io::Error| Error::io("read", &path, &e);
-        // Asked before opening: to open a named pipe would wait for its writer.
-        let about = fs::metadata(&path).map_err(failed)?;
-        if !about.is_file() || about.len() > MAX_FILE_BYTES {
-            return Err(Error::input(format!("{} is no regular file of at most {MAX_FILE_BYTES} bytes", shown_path(&path))));
-        }
-        let bytes = fs::read(&path).map_err(failed)?;
-        Ok(Encoded::File(Cow::Owned(bytes)))
+        read_file(&self.path(index))
     }
 
     fn name(&self, index: usize) -> String {
@@ -321,6 +313,20 @@ impl Source for Folder {
         let classes = if self.classes.is_empty() { "no labels".into() } else { format!("{} classes", self.classes.len()) };
         format!("{}: {} images, {classes}{}", shown(&self.root.to_string_lossy()), self.len(), self.left)
     }
+}
+
+/// The bytes of an image file.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is too large for an image.
+pub(super) fn read_file<'a>(path: &Path) -> Result<Encoded<'a>> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    // Asked before opening: to open a named pipe would wait for its writer.
+    let about = fs::metadata(path).map_err(failed)?;
+    if !about.is_file() || about.len() > MAX_FILE_BYTES {
+        return Err(Error::input(format!("{} is no regular file of at most {MAX_FILE_BYTES} bytes", shown_path(path))));
+    }
+    fs::read(path).map_err(failed).map(|bytes| Encoded::File(Cow::Owned(bytes)))
 }
 
 /// Whether both paths lead to one folder.

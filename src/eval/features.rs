@@ -241,7 +241,10 @@ pub fn not_finite(layer: usize) -> Error {
         .hint("the run has diverged: use an earlier checkpoint, or train anew with a lower optim.lr")
 }
 
-/// Whether an error is [`not_finite`]: during training it is a warning, since a later epoch may do better.
+/// The losses of a probe that learns from features are no numbers, though the features are.
+pub const LOSS_NOT_FINITE: &str = "the losses of the linear probe are not finite";
+
+/// Whether an error is [`not_finite`] or [`LOSS_NOT_FINITE`]: during training it is a warning, since a later epoch may do better.
 pub fn is_not_finite(error: &Error) -> bool {
     error.message().ends_with(NOT_FINITE)
 }

@@ -2,6 +2,7 @@
 //! arXiv 2006.09882, section 5.2, in the form of Un-Mix's programs).
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::features::{Extraction, Unreadable, stream, widths};
 use super::knn::rank;
+use super::label_list::named_images;
 use super::labels::Labels;
 use super::linear::{Course, Point};
+use super::record::fnv;
 use crate::augment::{Recipe, RecipeName};
 use crate::data::{Item, Job, Loader, Source};
 use crate::error::{Error, Result};
@@ -31,6 +34,8 @@ use crate::unread::Unread;
 pub struct FinetuneConfig {
     /// Share of each class's training images whose labels are used.
     pub fraction: f64,
+    /// In place of `fraction`: a text file with the names of the images whose labels are used, one per line, such as SimCLR's lists of ImageNet.
+    pub labels_file: Option<PathBuf>,
     /// Length in epochs.
     pub epochs: u64,
     /// Images per step.
@@ -57,6 +62,7 @@ impl Default for FinetuneConfig {
     fn default() -> Self {
         Self {
             fraction: 0.01,
+            labels_file: None,
             epochs: 20,
             batch: 32,
             lr: 0.01,
@@ -92,10 +98,25 @@ impl FinetuneConfig {
         require(self.crop_min_area > 0.0 && self.crop_min_area <= 1.0, "crop_min_area", &self.crop_min_area, "above 0, at most 1");
         let default = Self::default();
         let mut table = Unread::of(at, out);
+        let (drawn, because) = (self.labels_file.is_none(), format!("`{at}.labels_file` names the images"));
+        table.key("fraction", self.fraction != default.fraction, drawn, &because, "leave one of them out");
         let crops = !self.recipe.is_fixed();
         table.key("crop_min_area", self.crop_min_area != default.crop_min_area, crops, "the recipe crops nothing", "leave it out");
         let set = self.factor != default.factor;
         table.key("factor", set, !self.milestones.is_empty(), "there are no milestones", "leave it out, or set milestones");
+    }
+}
+
+impl FinetuneConfig {
+    /// The images whose labels are used, ascending: those of `labels_file`, or else a share drawn by the seed.
+    ///
+    /// # Errors
+    /// Those of [`subset`] and [`named_images`].
+    fn images(&self, source: &dyn Source, seed: u64) -> Result<Vec<u32>> {
+        let Some(file) = &self.labels_file else { return subset(source, self.fraction, seed) };
+        let images = named_images(source, file)?;
+        let labelled = images.iter().all(|&index| source.label(index as usize).is_some());
+        if labelled { Ok(images) } else { Err(super::features::unlabelled("fine-tuning")) }
     }
 }
 
@@ -142,6 +163,8 @@ pub struct Outcome {
     pub course: Course,
     /// Labels used.
     pub labels: usize,
+    /// Sixteen digits that stand for the images whose labels were used.
+    pub chosen: String,
     /// Whether it was asked to stop before the end.
     pub interrupted: bool,
     /// Names of the images of either split that could not be read.
@@ -195,7 +218,7 @@ impl Task<'_> {
     /// Unlabelled or mismatching data, those of the loader, a loss that is not finite.
     pub fn run(&self, stop: &AtomicBool, tell: &mut dyn FnMut(&Course)) -> Result<Outcome> {
         let labels = Labels::of(self.train.as_ref(), self.test.as_ref(), "fine-tuning")?;
-        let images = subset(self.train.as_ref(), self.config.fraction, self.seed)?;
+        let images = self.config.images(self.train.as_ref(), self.seed)?;
         let layer = self.encoder.layers().features();
         let features = widths(self.encoder, &self.how, &[layer])[0];
         let mut model = Classifier::new(self.encoder, features, labels.classes.len(), self.seed, &self.how.device);
@@ -240,7 +263,9 @@ impl Task<'_> {
             }
         }
         let interrupted = (course.curve.len() as u64) < self.config.epochs;
-        Ok(Outcome { course, labels: images.len(), interrupted, unreadable: [trained.names(), tested].concat() })
+        let keys = images.iter().flat_map(|&index| (self.train.key(index as usize) + "\n").into_bytes());
+        let chosen = format!("{:016x}", fnv(keys));
+        Ok(Outcome { course, labels: images.len(), chosen, interrupted, unreadable: [trained.names(), tested].concat() })
     }
 
     /// Batches per epoch. A single image left over joins the batch before it: alone it has no statistics.
@@ -351,6 +376,25 @@ mod tests {
         let model = json!({"width": 0.125, "stem": "cifar", "stem_channels": 8, "bn_splits": 1});
         let model: ModelConfig = serde_json::from_value(model).unwrap();
         Frozen::one("query", model.init(3, 5, "query", &Device::flex()))
+    }
+
+    #[test]
+    fn a_list_takes_the_place_of_the_share() {
+        let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
+        let list = |name: &str, lines: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, lines).unwrap();
+            FinetuneConfig { labels_file: Some(file), epochs: 1, batch: 4, ..FinetuneConfig::default() }
+        };
+        let config = list("a.txt", "7\n2\n81\n5\n8\n");
+        assert_eq!(config.images(source(Split::Train).as_ref(), 1).unwrap(), [2, 5, 7, 8, 81]);
+        let run = |config: FinetuneConfig| task(&encoder, config).run(&AtomicBool::new(false), &mut |_| ()).unwrap();
+        let (first, other) = (run(config), run(list("b.txt", "7\n2\n81\n5\n9\n")));
+        assert_eq!((first.labels, other.labels), (5, 5));
+        assert!(first.chosen != other.chosen && first.course != other.course, "the images are others");
+        let mut out = Vec::new();
+        FinetuneConfig { fraction: 0.1, ..list("a.txt", "7") }.problems("eval.finetune", &mut out);
+        assert!(out.len() == 1 && out[0].contains("`eval.finetune.fraction` is set, but `eval.finetune.labels_file`"), "{out:?}");
     }
 
     #[test]

@@ -8,10 +8,11 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::features::{Extraction, extract_unit};
-use super::labels::Labels;
+use super::features::Extraction;
+use super::splits::Splits;
 use crate::data::Source;
 use crate::error::Result;
+use crate::loss::unit_rows;
 use crate::model::{Frozen, LayerName, Layers};
 
 /// `eval.knn`.
@@ -216,34 +217,39 @@ pub struct Measurement {
 /// Unlabelled data, classes that do not match, a layer that the encoder does not have, features that are not finite, those of the loader.
 pub fn measure(
     encoder: &Frozen,
-    (bank, queries): (&Arc<dyn Source>, &Arc<dyn Source>),
+    sources: (&Arc<dyn Source>, &Arc<dyn Source>),
     how: &Extraction,
     config: &KnnConfig,
     layers: &[usize],
 ) -> Result<Measurement> {
-    let labels = Labels::of(bank.as_ref(), queries.as_ref(), "kNN")?;
     encoder.layers().require(layers, "eval.knn.layer")?;
-    let (bank, queries) = (extract_unit(encoder, bank.clone(), how, layers)?, extract_unit(encoder, queries.clone(), how, layers)?);
-    let (known, truth) = (bank.known("kNN")?, labels.of_test(&queries, "kNN")?);
-    let measured = layers.iter().enumerate().map(|(at, &layer)| {
-        let votes = classify(&bank.layers[at], &queries.layers[at], &known, labels.classes.len(), config);
+    Ok(measure_splits(Splits::of(encoder, sources, how, layers, "kNN")?, config))
+}
+
+/// Weighted kNN of all layers of rows that are there already. Takes them, so that rows and unit rows of a large bank need not be held together.
+pub fn measure_splits(splits: Splits, config: &KnnConfig) -> Measurement {
+    let unreadable = splits.unreadable();
+    let Splits { layers, classes, train, test, known, truth } = splits;
+    let rows = train.layers.into_iter().zip(test.layers);
+    let measured = layers.into_iter().zip(rows).map(|(layer, (bank, queries))| {
+        let votes = classify(&unit_rows(bank), &unit_rows(queries), &known, classes.len(), config);
         Measured {
             layer,
             k: config.k.min(known.len()),
             top1: votes.top1(&truth),
             top5: votes.top5(&truth),
-            classes: labels.classes.clone(),
+            classes: classes.clone(),
             per_class: votes.per_class(&truth),
         }
     });
-    Ok(Measurement {
+    Measurement {
         layers: measured.collect(),
         bank: known.len(),
         queries: truth.len(),
-        unreadable: [bank.speed.unreadable, queries.speed.unreadable].concat(),
-        images_per_s: bank.speed.images_per_s,
-        data_wait: bank.speed.data_wait,
-    })
+        unreadable,
+        images_per_s: train.speed.images_per_s,
+        data_wait: train.speed.data_wait,
+    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub struct DataInfo {
 pub struct Record {
     /// Form of the file.
     pub format: u32,
-    /// `knn`, `linear`, `finetune`, `flatness` or `map`.
+    /// `knn`, `linear`, `finetune`, `flatness`, `flatness_image`, `weights` or `map`.
     pub kind: String,
     /// Name of the file, without `.json`: the protocol's, the layer, and eight digits that stand for all that the result depends on.
     pub name: String,
@@ -137,7 +137,7 @@ impl Context {
 }
 
 /// FNV-1a, 64 bits.
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+pub fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 

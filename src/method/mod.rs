@@ -252,6 +252,9 @@ const NO_MASKS: &str = "`method.loss` = nce does not define it: its formula coun
 /// Why a key of Un-Mix is not read.
 const NO_UNMIX: &str = "only `mixture.name` = unmix has a mixed batch with statistics of its own";
 
+/// First parts of the names of what is trained beside the encoders, see [`Nets`].
+pub const BESIDE: [&str; 2] = ["predictor", "prototypes"];
+
 /// One net, which sees the whole view.
 const WHOLE: Net = Net { name: "query", channels: 0..3, trained: true };
 
@@ -352,15 +355,14 @@ impl MethodConfig {
         self.demands().nets.iter().filter(|net| net.trained).count() > 1
     }
 
-    /// What each row of a batch of `batch` is compared with.
-    pub fn negatives(&self, batch: usize) -> usize {
+    /// What each query is compared with.
+    pub fn negatives(&self) -> usize {
         match self {
             Self::Moco(config) => config.memory.size,
             Self::Insdis(config) | Self::Cmc(config) => config.negatives,
-            // Twice as many rows as images, each against twice as many.
-            Self::Simclr(_) => batch.saturating_mul(4),
             Self::Swav(config) => config.prototypes.saturating_mul(2),
-            Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_) => 0,
+            // What they compare is [`MethodConfig::squares`], or nothing.
+            Self::Simclr(_) | Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_) => 0,
         }
     }
 
@@ -460,12 +462,58 @@ impl MethodConfig {
         }
     }
 
-    /// What a dataset of `images` makes questionable, one line each.
-    pub fn warnings(&self, images: usize) -> Vec<String> {
+    /// What a dataset of `images` and the length of the run, in batches of `batch`, make questionable, one line each.
+    pub fn warnings(&self, images: usize, batch: usize, length: Length) -> Vec<String> {
         match self {
             Self::Moco(config) => config.warnings(images),
             Self::Insdis(config) | Self::Cmc(config) => config.warnings(images),
-            _ => Vec::new(),
+            Self::Swav(config) => config.warnings(batch, length),
+            Self::Simclr(_) | Self::Byol(_) | Self::Simsiam(_) | Self::Barlow(_) => Vec::new(),
+        }
+    }
+
+    /// What to try where its embeddings collapse.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            Self::Moco(_) => "another method.temperature, or another model.bn_splits (with 1, MoCo leaks on one device)",
+            Self::Insdis(_) | Self::Cmc(_) | Self::Simclr(_) => "another method.temperature, or a larger data.batch",
+            Self::Byol(config) if config.predictor.is_none() => {
+                "a predictor (method.predictor), without which nothing keeps embeddings apart"
+            }
+            Self::Byol(_) => "a wider method.predictor.hidden, or a method.key_momentum nearer to 1",
+            Self::Simsiam(config) if config.predictor.is_none() || !config.stop_gradient => {
+                "method.predictor and method.stop_gradient = true, without which nothing keeps embeddings apart"
+            }
+            Self::Simsiam(_) => "another method.predictor.hidden, or a head whose last layer has a norm (model.head.last_norm)",
+            Self::Swav(_) => "a smaller method.epsilon, fewer method.prototypes, or a longer method.freeze_prototypes_steps",
+            Self::Barlow(_) => "a larger method.off_diagonal, or a larger data.batch",
+        }
+    }
+
+    /// Whether a batch of one image has no loss, or norms of one value.
+    pub fn needs_two(&self, head: &crate::model::HeadConfig) -> bool {
+        matches!(self, Self::Simclr(_) | Self::Barlow(_)) || !self.takes_parts(head)
+    }
+
+    /// Forwards of the trained backbone that go through it together and stay until the backward pass, of the first size of views.
+    pub fn trained_forwards(&self, form: Form) -> usize {
+        let mixes = usize::from(!matches!(form, Form::None | Form::Input));
+        match self {
+            Self::Moco(_) if form == Form::Imix => 1,
+            Self::Moco(config) => 1 + usize::from(config.symmetric) + mixes,
+            Self::Insdis(_) | Self::Cmc(_) => 1 + mixes,
+            Self::Simclr(_) | Self::Byol(_) | Self::Swav(_) | Self::Simsiam(_) | Self::Barlow(_) => 2 + mixes,
+        }
+    }
+
+    /// The largest square of numbers that its loss makes for a batch of `batch` and embeddings of `dim`, and how many of them; none where it makes
+    /// scores of queries against negatives.
+    pub fn squares(&self, batch: usize, dim: usize) -> Option<(u128, u128)> {
+        match self {
+            // Scores of all rows against all, their probabilities, and the mask of the pairs.
+            Self::Simclr(_) => Some((2 * batch as u128, 3)),
+            Self::Barlow(_) => Some((dim as u128, 3)),
+            _ => None,
         }
     }
 }

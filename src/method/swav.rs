@@ -93,6 +93,29 @@ impl SwavConfig {
         }
     }
 
+    /// What the length of a run makes questionable.
+    pub fn warnings(&self, batch: usize, length: super::Length) -> Vec<String> {
+        let mut out = Vec::new();
+        let super::Length { per_epoch, steps } = length;
+        if self.freeze_prototypes_steps >= steps {
+            out.push(format!(
+                "`method.freeze_prototypes_steps` is {}, and the run has {steps} steps: the prototypes stay as they were drawn; try \
+                 method.freeze_prototypes_steps={}",
+                self.freeze_prototypes_steps,
+                steps / 20
+            ));
+        }
+        let pushed = steps.saturating_sub(self.memory.start_epoch.saturating_mul(per_epoch)).saturating_mul(batch as u64);
+        if self.memory.size as u64 > pushed {
+            out.push(format!(
+                "`method.memory.size` is {}, but from `method.memory.start_epoch` {} on the run gives a queue {pushed} rows: it is never full, and \
+                 never read",
+                self.memory.size, self.memory.start_epoch
+            ));
+        }
+        out
+    }
+
     /// One line per key that is set and can change nothing `under` the rest of the config.
     pub fn unread(&self, at: &str, under: &Under, out: &mut Vec<String>) {
         let mut table = Unread::of(at, out);

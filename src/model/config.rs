@@ -149,6 +149,10 @@ impl HeadConfig {
             ("last_bias", !self.last_bias),
         ];
         keys.into_iter().for_each(|(key, set)| table.key(key, set, mlp, &because, "leave it out, or use mlp"));
+        let because = format!("`{at}.layers` = 1 has no hidden layer");
+        for (key, set) in [("hidden", self.hidden.is_some()), ("hidden_norm", self.hidden_norm)] {
+            table.key(key, set, !mlp || self.layers > 1, &because, "leave it out");
+        }
         let because = format!("`{at}.last_norm` takes the bias away");
         table.key("last_bias", !self.last_bias, !mlp || self.last_norm == LastNorm::None, &because, "leave it out");
     }

@@ -44,7 +44,6 @@ impl Step {
 
 /// A step of a head.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a head has a handful")]
 pub enum Part {
     /// A fully connected layer.
     Linear(Linear),
@@ -58,7 +57,6 @@ pub enum Part {
 
 /// From rows to rows: the projection from features to the embedding, or the predictor of BYOL and SimSiam.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one or two exist per run")]
 pub enum Head {
     /// One layer with bias (MoCo v1, InsDis, CMC, Un-Mix), without a position in its name.
     Linear(Linear),

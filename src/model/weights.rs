@@ -183,8 +183,11 @@ fn backbone_problems(own: &StateDict, stored: &BTreeMap<String, Stored>, prefix:
 /// Why the model's head cannot be taken from the file.
 fn head_problem(own: &StateDict, stored: &BTreeMap<String, Stored>, prefix: &str) -> Option<String> {
     let start = format!("{prefix}{HEAD}");
-    let in_file: Vec<(&str, &Stored)> =
-        stored.iter().filter(|(name, _)| name.starts_with(&start)).map(|(name, found)| (&name[prefix.len()..], found)).collect();
+    let in_file: Vec<(&str, &Stored)> = stored
+        .iter()
+        .filter(|(name, _)| name.starts_with(&start) && !name.ends_with(COUNTER))
+        .map(|(name, found)| (&name[prefix.len()..], found))
+        .collect();
     let in_model: Vec<(&str, Vec<usize>)> =
         own.iter().filter(|(name, _)| name.starts_with(HEAD)).map(|(name, data)| (name.as_str(), data.shape().to_vec())).collect();
     let same = in_file.len() == in_model.len()

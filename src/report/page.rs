@@ -12,6 +12,7 @@ mod maps;
 mod overview;
 mod records;
 mod section;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -47,6 +48,7 @@ pub fn page(paths: &[PathBuf]) -> Result<Page> {
         budget::section(&scene),
         layers::section(&scene),
         flatness::section(&scene),
+        weights::section(&scene),
         maps::section(&scene),
         maps::previews(&scene),
         classes::section(&scene),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Result;
+use crate::eval::linear::Probed;
 use crate::kernel::Choice;
 
 /// Something that happened in a run. In JSON the kind is the key `event`, in snake case.
@@ -166,13 +167,19 @@ pub enum Event {
         /// Effective rank of the features before the head.
         #[serde(deserialize_with = "crate::json::number")]
         rankme_features: f64,
+        /// Effective rank of what tells images apart beyond what augmentation changes; `null` in files of older versions.
+        #[serde(default = "unknown", deserialize_with = "crate::json::number")]
+        lidar: f64,
         /// Mean squared distance of two views of an image.
         #[serde(deserialize_with = "crate::json::number")]
         alignment: f64,
         /// Logarithm of the mean Gaussian potential of all pairs.
         #[serde(deserialize_with = "crate::json::number")]
         uniformity: f64,
-        /// Seconds it took.
+        /// A linear probe of the features, with `eval.monitor.linear`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        linear: Option<Probed>,
+        /// Seconds it took, the updates of the linear probe among them.
         #[serde(deserialize_with = "crate::json::number")]
         wall_s: f64,
     },

@@ -2,7 +2,10 @@
 
 use crate::config::RunConfig;
 use crate::data::{Item, Job, epoch_order, steps_per_epoch};
+use crate::device::Opened;
 use crate::error::{Error, Result};
+use crate::method::{self, Setup};
+use crate::mixture::config::Form;
 use crate::mixture::{Context, Planned, policy};
 use crate::rng::{Purpose, Stream};
 
@@ -26,8 +29,34 @@ impl Length {
             return Err(Error::input(format!("`data.batch` is {}, but the dataset has only {n} images", config.data.batch))
                 .hint(format!("set data.batch to at most {n}")));
         }
+        let rest = if config.data.drop_last { 0 } else { n % config.data.batch };
+        if rest == 1 && config.method.needs_two(&config.model.head) {
+            return Err(Error::input(format!(
+                "the last batch of an epoch would have one image (`data.drop_last` is false, {n} images in batches of {}), and \
+                 `method.name` = {} compares images of a batch, or normalises over them",
+                config.data.batch,
+                config.method.name()
+            ))
+            .hint("set data.drop_last=true, or another data.batch"));
+        }
+        if rest % 2 == 1 && config.mixture.form() == Form::Mixco {
+            return Err(Error::input(format!(
+                "the last batch of an epoch would have {rest} images (`data.drop_last` is false), and `mixture.name` = mixco mixes one half with the other"
+            ))
+            .hint("set data.drop_last=true, or a data.batch that leaves an even number"));
+        }
         let steps = config.schedule.total_steps(per_epoch);
         Ok(Self { per_epoch, steps })
+    }
+
+    /// What the method of a run is made for.
+    pub fn setup<'a>(self, config: &'a RunConfig, device: &'a Opened, images: usize) -> Setup<'a> {
+        Setup {
+            length: method::Length { per_epoch: self.per_epoch, steps: self.steps },
+            mixing: (&config.mixture).into(),
+            crops: config.crops(),
+            ..Setup::new(device, &config.model, images, config.seed)
+        }
     }
 
     /// Epochs of the whole run, a partial one counted.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::events::{Event, PERCENT};
+use super::finish::{Measured, Wanted};
 use super::jobs::Length;
 use super::run::{Running, Session};
-use super::summary::{Best, Knn};
+use super::summary::Knn;
 use crate::error::Result;
 use crate::eval::features::unreadable_warning;
 use crate::eval::monitor::{Monitored, monitor};
@@ -20,13 +21,14 @@ impl Session {
         if epoch_ends && self.config.eval.monitor.due(run.state.epoch) {
             let encoder = run.method.encoder();
             let features = self.look(&encoder)?;
-            let start = Instant::now();
-            let knn = if self.config.eval.monitor.knn { self.measure(&encoder)? } else { None };
+            let (start, monitor) = (Instant::now(), &self.config.eval.monitor);
+            let measured = self.measure(&encoder, Wanted { knn: monitor.knn, linear: monitor.linear })?;
             let took = start.elapsed().as_secs_f64();
-            self.tell_features(run, &features);
-            if let Some(knn) = knn {
-                self.tell_knn(run, knn, &encoder, took);
+            self.tell_features(run, &features, &measured);
+            if let Some(knn) = &measured.knn {
+                self.tell_knn(run, knn, &encoder, took - measured.linear_s);
             }
+            run.measured = Some((run.state.step, measured));
             run.meter.resume(Instant::now());
         }
         run.state.watched = Some(run.state.step);
@@ -44,7 +46,10 @@ impl Session {
     }
 
     /// The measures, and a warning when the encoder has collapsed since the last time.
-    fn tell_features(&mut self, run: &mut Running, (seen, wall_s): &(Monitored, f64)) {
+    fn tell_features(&mut self, run: &mut Running, (seen, wall_s): &(Monitored, f64), measured: &Measured) {
+        if let Some(linear) = &measured.linear {
+            run.state.best_linear = Some(run.best(linear.top1, run.state.best_linear));
+        }
         self.tell(&Event::Monitor {
             epoch: run.state.epoch,
             step: run.state.step,
@@ -52,26 +57,29 @@ impl Session {
             feature_std: seen.feature_std,
             rankme: seen.rankme,
             rankme_features: seen.rankme_features,
+            lidar: seen.lidar,
             alignment: seen.alignment,
             uniformity: seen.uniformity,
-            wall_s: *wall_s,
+            linear: measured.linear.clone(),
+            wall_s: wall_s + measured.linear_s,
         });
-        // Where kNN follows, it names them among all it could not read.
-        let knn_follows = self.test.is_some() && self.config.eval.enabled && self.config.eval.monitor.knn;
-        let unreadable = unreadable_warning(&seen.unreadable).filter(|_| !knn_follows);
+        // Where both splits were read, they were named among all that could not be.
+        let monitor = &self.config.eval.monitor;
+        let both = self.test.is_some() && self.config.eval.enabled && (monitor.knn || monitor.linear);
+        let unreadable = unreadable_warning(&seen.unreadable).filter(|_| !both);
         unreadable.into_iter().for_each(|message| self.warn_once(message));
         if let Some(message) = seen.diverged() {
             self.warn(message);
         }
-        let collapse = seen.collapse();
+        let collapse = seen.collapse(self.config.method.cure());
         let before = std::mem::replace(&mut run.state.collapsed, collapse.is_some());
         if let Some(message) = collapse.filter(|_| !before) {
             self.warn(message);
         }
     }
 
-    fn tell_knn(&mut self, run: &mut Running, knn: Knn, encoder: &Frozen, wall_s: f64) {
-        let best = Best { top1: knn.top1, epoch: run.state.epoch, step: Some(run.state.step) }.or(run.state.best);
+    fn tell_knn(&mut self, run: &mut Running, knn: &Knn, encoder: &Frozen, wall_s: f64) {
+        let best = run.best(knn.top1, run.state.best);
         run.state.best = Some(best);
         self.tell(&Event::Knn {
             epoch: run.state.epoch,
@@ -83,6 +91,5 @@ impl Session {
             best: best.top1,
             wall_s,
         });
-        run.measured = Some((run.state.step, knn));
     }
 }

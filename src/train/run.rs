@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, State};
 use super::events::{Event, Outcome as EndKind, Sink, Sinks};
+use super::finish::{Measured, Wanted};
 use super::identity::Identity;
 use super::jobs::{Length, StepPlan, jobs};
 use super::meter::{Meter, Totals};
@@ -16,7 +17,7 @@ use super::requests::Requests;
 use super::run_dir::RunDir;
 use super::save::Saving;
 use super::step::{Read, compute};
-use super::summary::{Knn, Summary};
+use super::summary::Summary;
 use super::upload::Upload;
 use crate::config::RunConfig;
 use crate::data::{Batch, Loader, Source};
@@ -79,8 +80,8 @@ pub(super) struct Running {
     /// Steps completed before this start.
     pub first: u64,
     pub last_loss: f64,
-    /// The last kNN result of this start and the step it belongs to.
-    pub measured: Option<(u64, Knn)>,
+    /// What labels last said of the encoder in this start, and the step it belongs to.
+    pub measured: Option<(u64, Measured)>,
 }
 
 impl Session {
@@ -118,9 +119,9 @@ impl Session {
         let upload = upload(&self.config, &self.device);
         self.announce(running, length);
         if running.state.step == 0 && running.state.untrained.is_none() {
-            match self.measure(&running.method.encoder()) {
+            match self.measure(&running.method.encoder(), Wanted::KNN) {
                 Err(error) if error.kind() == Kind::Interrupted => return self.interrupted(running),
-                untrained => running.state.untrained = untrained?,
+                untrained => running.state.untrained = untrained?.knn,
             }
         }
         if running.state.watched.is_some_and(|step| step != running.state.step) {

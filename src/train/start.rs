@@ -12,7 +12,7 @@ use super::save::Saving;
 use crate::error::Result;
 use crate::eval::labels::same_images;
 use crate::kernel::Op;
-use crate::method::{self, Method, Net, Setup};
+use crate::method::{BESIDE, Method, Net};
 use crate::optim::Optimizer;
 
 impl Session {
@@ -20,13 +20,7 @@ impl Session {
     pub(super) fn start(&mut self, checkpoint: Option<Checkpoint>) -> Result<Running> {
         let config = &self.config;
         let length = Length::of(config, self.train.len())?;
-        let setup = Setup {
-            length: method::Length { per_epoch: length.per_epoch, steps: length.steps },
-            mixing: (&config.mixture).into(),
-            crops: config.crops(),
-            ..Setup::new(&self.device, &config.model, self.train.len(), config.seed)
-        };
-        let mut method = config.method.init(&setup);
+        let mut method = config.method.init(&length.setup(config, &self.device, self.train.len()));
         let mut optimizer = Optimizer::new(config.optim.clone()).on_path(self.device.info.kernels.path(Op::Update));
         let state = match checkpoint {
             None => {
@@ -83,7 +77,12 @@ impl Session {
             );
             self.warn(what);
         }
-        self.config.method.warnings(self.train.len()).into_iter().for_each(|message| self.warn(message));
+        let whole = crate::method::Length { per_epoch: length.per_epoch, steps: length.steps };
+        self.config
+            .method
+            .warnings(self.train.len(), self.config.data.batch, whole)
+            .into_iter()
+            .for_each(|message| self.warn(message));
     }
 }
 
@@ -107,8 +106,8 @@ fn start_from(method: &mut dyn Method, nets: &[Net], path: &Path) -> Result<Stri
     Ok(format!("starts from given weights: {report}"))
 }
 
-/// Gives all nets of a method the weights and running statistics that the nets of another run have in its newest checkpoint. Memories and the
-/// optimizer begin anew. A run of another method gives its trained encoder to all nets, head included where it fits.
+/// Gives all nets of a method the weights and running statistics that the nets of another run have in its newest checkpoint, and its predictor and
+/// prototypes where they fit. Memories and the optimizer begin anew. A run of another method gives its trained encoder to all nets, head included where it fits.
 ///
 /// # Errors
 /// No run, no whole checkpoint, or another model.
@@ -123,7 +122,9 @@ fn start_from_run(method: &mut dyn Method, nets: &[Net], run: &Path) -> Result<S
         // Another method or model: by the rules for foreign weights, which say what does not fit.
         return start_from(method, nets, &found.folder.join("tensors.safetensors"));
     }
-    for name in wanted {
+    let beside = |name: &&String| BESIDE.iter().any(|part| name.strip_prefix(part).is_some_and(|rest| rest.starts_with('.')));
+    let beside: Vec<String> = state.keys().filter(beside).filter(|name| fits(name)).cloned().collect();
+    for name in wanted.into_iter().chain(beside) {
         state.insert(name.clone(), given[&name].clone());
     }
     method.restore(&state)?;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::events::Outcome;
+use crate::eval::linear::Probed;
 
 /// A weighted-kNN result with its protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,18 @@ pub struct KnnSummary {
     pub best_epoch: u64,
 }
 
+/// The linear entry of the summary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinearSummary {
+    /// The probe of the trained encoder at the last step.
+    #[serde(flatten)]
+    pub trained: Probed,
+    /// Top-1 of the best of all measured epochs, the last one among them, in percent. Chosen on the test images, so it is not the result.
+    pub best_top1: f64,
+    /// Which epoch that was.
+    pub best_epoch: u64,
+}
+
 /// The whole summary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -98,6 +111,9 @@ pub struct Summary {
     pub peak_rss_mib: Option<f64>,
     /// Accuracy; `null` without labels, with `eval.enabled` = false, or of features that are not finite.
     pub knn: Option<KnnSummary>,
+    /// Accuracy of a linear probe; `null` without `eval.monitor.linear`, and where `knn` is.
+    #[serde(default)]
+    pub linear: Option<LinearSummary>,
 }
 
 fn finished() -> Outcome {

@@ -12,7 +12,6 @@ use crate::data::{Loader, Source};
 use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::kernel::Op;
-use crate::method::Setup;
 use crate::optim::Optimizer;
 
 /// What the steps took.
@@ -36,7 +35,7 @@ pub fn trial(config: &RunConfig, train: &Arc<dyn Source>, device: &Opened, steps
     let length = Length::of(config, train.len())?;
     let upload = upload(config, device);
     upload.check(config.data.batch)?;
-    let mut method = config.method.init(&Setup::new(device, &config.model, train.len(), config.seed));
+    let mut method = config.method.init(&length.setup(config, device, train.len()));
     let path = device.info.kernels.path(Op::Update);
     let mut optimizer = Optimizer::new(config.optim.clone()).on_path(path);
     let steps = steps.max(2).min(usize::try_from(length.steps).unwrap_or(usize::MAX));

@@ -159,8 +159,10 @@ fn metrics(made: Made) -> String {
         events.push(event);
         events.push(
             json!({ "event": "monitor", "epoch": epoch, "step": epoch * 390, "images": 1024, "feature_std": 0.02 + 0.06 * done,
-            "rankme": 20.0 + 60.0 * done + noise.normal(), "rankme_features": 40.0 + 150.0 * done, "alignment": 0.9 - 0.4 * done,
-            "uniformity": -1.0 - 2.0 * done, "wall_s": 1.0 }),
+            "rankme": 20.0 + 60.0 * done + noise.normal(), "rankme_features": 40.0 + 150.0 * done, "lidar": 10.0 + 40.0 * done,
+            "alignment": 0.9 - 0.4 * done,
+            "uniformity": -1.0 - 2.0 * done, "wall_s": 1.0, "linear": { "protocol": "linear-htdt", "layer": 6, "images": 50_000,
+            "top1": made.top1 * done, "top5": 60.0 + 30.0 * done } }),
         );
         if epoch % 2 == 0 {
             let top1 = (28.0 + (made.top1 - 28.0) * (1.0 - (-3.0 * done).exp()) + noise.normal()) / 100.0;
@@ -207,6 +209,14 @@ fn evaluated(run: &Path, made: Made) {
         json!({ "top1_last": made.top1 - 8.0, "top5_last": 95.0, "top1_best": made.top1 - 7.0, "best_epoch": 30, "labels": 500 });
     write("finetune-1.json", record(made, "finetune", json!({ "tag": "finetune", "fraction": 0.01, "epochs": 60 }), result));
     write("flatness.json", record(made, "flatness", json!({ "tag": "flatness", "layer": 6 }), flatness(made)));
+    let image = |name: &str| {
+        let mut value = flatness(made);
+        (value["name"], value["images"]) = (name.into(), 1.into());
+        value
+    };
+    let result = json!({ "images": [image("photos/frog.png"), image("photos/ship.png")] });
+    write("flatness-image.json", record(made, "flatness_image", json!({ "tag": "flatness-image", "layer": 6 }), result));
+    write("weights.json", record(made, "weights", json!({ "tag": "weights", "bins": 64 }), weights(made)));
     write("map.json", record(made, "map", json!({ "tag": "map", "layer": 6, "seed": 0 }), map(&run.join("eval/map.png"))));
 }
 
@@ -241,6 +251,21 @@ fn flatness(made: Made) -> Value {
     let sorted: Vec<f64> = raw.iter().map(|v| v / sum).collect();
     let entropy: f64 = sorted.iter().map(|p| -p * p.ln()).sum();
     json!({ "width": 512, "images": 10_000, "mean_sorted": sorted, "entropy": entropy, "entropy_max": 512f64.ln(), "largest": sorted[0] })
+}
+
+/// Bell curves, narrower after training; the untrained ones of all runs are the same.
+fn weights(made: Made) -> Value {
+    let histogram = |std: f64| {
+        let bins: Vec<u64> =
+            (0..64).map(|bin| (-0.5 * ((f64::from(bin) - 31.5) / 8.0).powi(2)).exp()).map(|v| (5000.0 * v) as u64).collect();
+        json!({ "count": 100_000, "mean": 0.0, "std": std, "low": -4.0 * std, "high": 4.0 * std, "bins": bins, "outside": 10 })
+    };
+    let layer = |(at, name): (usize, &str)| {
+        let untrained = 0.08 / (at + 1) as f64;
+        json!({ "name": name, "trained": histogram(untrained * (1.0 - made.top1 / 200.0)), "untrained": histogram(untrained) })
+    };
+    let names = ["conv1", "layer1", "layer2", "layer3", "layer4", "fc"];
+    json!({ "layers": names.into_iter().enumerate().map(layer).collect::<Vec<_>>() })
 }
 
 /// Ten clouds of points, and an atlas of tiles in the colours of their classes.

@@ -5,14 +5,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::subject::{Subject, SubjectArgs};
-use super::{flatness, knn, map};
+use super::{flatness, knn, map, weights};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::model::LayerName;
 use crate::train::checkpoint::step_of;
 
 /// What a report wants of every run.
-const WANTED: [&str; 3] = ["knn", "flatness", "map"];
+const WANTED: [&str; 4] = ["knn", "flatness", "weights", "map"];
 
 /// Makes what is missing of the run's latest checkpoint. Returns what could not be made and why, one line each.
 pub fn complete(run: &Path, device: Option<&str>) -> Vec<String> {
@@ -39,18 +39,20 @@ fn missing(folder: &Path, step: u64, config: &RunConfig) -> Vec<&'static str> {
         records.filter_map(|path| std::fs::read(path).ok()).filter_map(|text| serde_json::from_slice(&text).ok()).collect();
     let layers = config.model.layers();
     let knn = &config.eval.knn;
-    let has = |kind: &str, layer: usize| {
+    let has = |kind: &str, layer: Option<usize>| {
         records.iter().any(|record| {
             let protocol = &record["protocol"];
             let bank = record["data"]["train_images"].as_u64().unwrap_or(u64::MAX);
             let same = kind != "knn" || protocol["k"] == (knn.k as u64).min(bank) && protocol["temperature"] == knn.temperature;
             let own = record["subject"]["step"] == step && record["data"]["transfer"] != true;
-            record["kind"] == kind && own && same && protocol["layer"] == layer
+            record["kind"] == kind && own && same && layer.is_none_or(|layer| protocol["layer"] == layer)
         })
     };
     let made = |kind: &str| match kind {
-        "knn" => knn.both(&layers).is_ok_and(|both| both.into_iter().all(|layer| has(kind, layer))),
-        _ => has(kind, layers.features()),
+        "knn" => knn.both(&layers).is_ok_and(|both| both.into_iter().all(|layer| has(kind, Some(layer)))),
+        // Of all layers.
+        "weights" => has(kind, None),
+        _ => has(kind, Some(layers.features())),
     };
     WANTED.into_iter().filter(|kind| !made(kind)).collect()
 }
@@ -63,6 +65,7 @@ fn make(subject: &Subject, kind: &str) -> Result<()> {
             records.iter().try_for_each(|record| record.write(&subject.out).map(drop))
         }
         "flatness" => flatness::measure(subject)?.0.write(&subject.out).map(drop),
+        "weights" => weights::measure(subject).0.write(&subject.out).map(drop),
         _ => map::draw(subject, LayerName::FEATURES, crate::eval::map::IMAGES).map(drop),
     }
 }

@@ -1,5 +1,6 @@
 //! `unmix eval finetune`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,8 +10,9 @@ use serde_json::json;
 use super::progress::Progress;
 use super::subject::SubjectArgs;
 use crate::cli;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown_path};
 use crate::eval::finetune::{FinetuneConfig, Task};
+use crate::report::plot::figure::slug;
 
 /// `unmix eval finetune`.
 #[derive(Debug, Args)]
@@ -20,6 +22,10 @@ pub struct Finetune {
     /// Share of the labels, for example 1% or 0.1 (`eval.finetune.fraction`).
     #[arg(long, value_name = "SHARE")]
     labels: Option<String>,
+    /// A text file with the names of the images whose labels are used, one per line, such as SimCLR's 1 % and 10 % of ImageNet
+    /// (`eval.finetune.labels_file`).
+    #[arg(long, value_name = "FILE", conflicts_with = "labels")]
+    labels_file: Option<PathBuf>,
 }
 
 impl Finetune {
@@ -27,7 +33,9 @@ impl Finetune {
     pub fn run(&self) -> Result<ExitCode> {
         let started = Instant::now();
         let share = self.labels.as_deref().map(share).transpose()?;
-        let settings: Vec<String> = share.map(|share| format!("eval.finetune.fraction={share}")).into_iter().collect();
+        let share = share.map(|share| format!("eval.finetune.fraction={share}"));
+        let file = self.labels_file.as_ref().map(|file| format!("eval.finetune.labels_file={}", json!(file)));
+        let settings: Vec<String> = share.into_iter().chain(file).collect();
         // Batches are too small for groups.
         let subject = self.subject.with_plain_norms().open(&settings)?;
         let config = subject.config.eval.finetune.clone();
@@ -47,10 +55,20 @@ impl Finetune {
             cli::print("stopped; nothing was written");
             return Ok(ExitCode::from(cli::signals::status()));
         }
-        let published = FinetuneConfig { fraction: config.fraction, ..FinetuneConfig::default() } == config;
+        let labels = config.labels_file.clone();
+        // Which labels are used has no published value: it is what the results of the protocol differ by.
+        let published =
+            FinetuneConfig { fraction: config.fraction, labels_file: labels.clone(), ..FinetuneConfig::default() } == config;
         let tag = if published { "finetune-swav" } else { "finetune-swav-modified" };
         let mut protocol = json!(config);
         if let Some(table) = protocol.as_object_mut() {
+            // Of the two only what was read; the file may change its name and its contents.
+            if labels.is_some() {
+                table.shift_remove("fraction");
+                table.insert("labels_digest".into(), outcome.chosen.into());
+            } else {
+                table.shift_remove("labels_file");
+            }
             table.insert("tag".into(), tag.into());
             table.insert("layer".into(), outcome.course.layer.into());
             table.insert("seed".into(), subject.config.seed.into());
@@ -62,16 +80,20 @@ impl Finetune {
             "unreadable": outcome.unreadable,
         });
         subject.tell_unreadable(&outcome.unreadable);
-        let stem = format!("{tag}-{}", config.fraction);
+        let list = labels.as_deref().map(|file| file.file_stem().unwrap_or_default().to_string_lossy());
+        let stem = format!("{tag}-{}", list.as_deref().map_or_else(|| config.fraction.to_string(), slug));
         let record = subject.context.record("finetune", &stem, protocol, result, started.elapsed().as_secs_f64());
         record.write(&subject.out)?;
         if self.subject.json {
             cli::print_json(&json!({"results": [record]}))?;
         } else {
             cli::print(&format!(
-                "{tag} with {} labels ({} % of each class): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}",
+                "{tag} with {} labels ({}): top-1 {:.2} %, top-5 {:.2} % at the last epoch; best top-1 {:.2} % at epoch {}",
                 outcome.labels,
-                100.0 * config.fraction,
+                match &labels {
+                    Some(file) => format!("those of {}", shown_path(file)),
+                    None => format!("{} % of each class", 100.0 * config.fraction),
+                },
                 last.top1,
                 last.top5,
                 best.top1,

@@ -10,6 +10,7 @@ mod linear;
 mod map;
 mod progress;
 mod subject;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ pub enum Eval {
     Finetune(finetune::Finetune),
     /// How flat the softmax over the pooled features is (figure 3 of the paper).
     Flatness(flatness::MeasureFlatness),
+    /// Histograms of the weights by layer, trained and untrained (figure 5 of the paper).
+    Weights(weights::MeasureWeights),
     /// Where test images lie by their features: PCA, t-SNE, thumbnails.
     Map(map::DrawMap),
     /// Writes the features of both splits to a file.
@@ -45,6 +48,7 @@ impl Eval {
             Self::Linear(command) => command.run(),
             Self::Finetune(command) => command.run(),
             Self::Flatness(command) => command.run(),
+            Self::Weights(command) => command.run(),
             Self::Map(command) => command.run(),
             Self::Features(command) => command.run(),
         }

@@ -198,6 +198,17 @@ impl Subject {
         Ok(Extraction { stop: Some(crate::cli::signals::stop_flag("this batch")?), ..self.extraction() })
     }
 
+    /// The encoder of a run as it was before the first step. `None` where it did not start from fresh weights, and for weights of no run.
+    pub fn untrained(&self) -> Option<Frozen> {
+        let (config, subject) = (&self.config, &self.context.subject);
+        let fresh = subject.run.is_some() && config.init_from.is_none() && config.model.weights.is_none();
+        // The evaluation's own seed may be another.
+        let setup = Setup::new(&self.opened, &config.model, 0, subject.seed.filter(|_| fresh)?);
+        let nets = config.method.demands().nets.iter().filter(|net| net.trained);
+        let parts = nets.map(|net| (net.name, net.channels.clone(), setup.net(net.channels.len(), net.name))).collect();
+        Some(Frozen { parts })
+    }
+
     /// Tells of images that could not be read.
     pub fn tell_unreadable(&self, names: &[String]) {
         unreadable_warning(names).iter().for_each(|warning| eprintln!("warning: {warning}"));

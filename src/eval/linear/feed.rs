@@ -127,10 +127,7 @@ impl Feed {
                 Ok(())
             }
             Self::Kept { features, labels, shuffled: false } => {
-                for (at, seen) in labels.chunks(TEST_BATCH).enumerate() {
-                    let rows = |rows: &Tensor<2>| rows.clone().narrow(0, at * TEST_BATCH, seen.len());
-                    take(features.layers.iter().map(rows).collect(), seen);
-                }
+                in_order(&features.layers, labels, take);
                 Ok(())
             }
             Self::Walked { source, how, speed } => {
@@ -146,6 +143,14 @@ impl Feed {
             }
             Self::Loaded { loader, how, spent } => load(task, loader, how, spent, take),
         }
+    }
+}
+
+/// Rows of features that were computed once, in batches of their own order.
+pub fn in_order(layers: &[Tensor<2>], labels: &[u32], take: &mut Take) {
+    for (at, seen) in labels.chunks(TEST_BATCH).enumerate() {
+        let rows = |rows: &Tensor<2>| rows.clone().narrow(0, at * TEST_BATCH, seen.len());
+        take(layers.iter().map(rows).collect(), seen);
     }
 }
 

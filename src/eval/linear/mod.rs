@@ -3,16 +3,18 @@
 pub mod config;
 pub mod feed;
 pub mod probe;
+pub mod rows;
 pub mod saved;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 pub use config::{LinearConfig, Plan, Protocol};
+pub use rows::{Probed, probe_rows};
 
 use self::feed::Feed;
 use self::probe::{Hits, Probe};
@@ -246,10 +248,15 @@ impl Task<'_> {
     }
 
     fn labels(&self, labels: impl Iterator<Item = u32>) -> Tensor<1, Int> {
-        let values: Vec<i32> = labels.map(|label| label as i32).collect();
-        let n = values.len();
-        Tensor::from_data(TensorData::new(values, [n]), &self.how.device)
+        tensor_of(labels, &self.how.device)
     }
+}
+
+/// Labels on a device, `[n]`.
+fn tensor_of(labels: impl Iterator<Item = u32>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> = labels.map(|label| label as i32).collect();
+    let n = values.len();
+    Tensor::from_data(TensorData::new(values, [n]), device)
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::augment::ViewsConfig;
 use crate::data::synthetic::{Synthetic, SyntheticConfig};
-use crate::data::{LoaderOptions, Split};
+use crate::data::{LoaderOptions, Split, epoch_order};
 use crate::eval::linear::config::Facts;
+use crate::eval::splits::Splits;
 use crate::kernel::KernelPath;
 use crate::model::ModelConfig;
 
@@ -99,6 +100,42 @@ fn features_that_are_not_kept_give_the_same_accuracies() {
             assert!((a.loss - b.loss).abs() < 1e-3 * a.loss.max(1.0) && (a.top1 - b.top1).abs() < 3.0, "{a:?} {b:?}");
         }
     }
+}
+
+/// Both splits of a task, as a monitor has them.
+fn splits(task: &Task) -> Splits {
+    Splits::of(task.encoder, (&task.train, &task.test), &task.how, &[7, 6], "a linear probe").unwrap()
+}
+
+/// The bits of the whole evaluation's last epoch, and those of a training split of the drawn images alone.
+#[test]
+fn a_monitors_probe_is_the_last_epoch_of_the_evaluation() {
+    let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
+    let plan = r#"{"protocol": "htdt", "epochs": 9, "batch": 32}"#;
+    let mut task = task(&encoder, plan, dir.path(), 2);
+    let splits = splits(&task);
+    let last = run(&task, None).courses[0].last();
+    let probed = probe_rows(&splits, 1, &task.plan, None, task.seed, None).unwrap();
+    let expected = Probed { protocol: task.plan.tag.clone(), layer: 6, images: 90, top1: last.top1, top5: last.top5 };
+    assert_eq!((&probed, probed.protocol.as_str()), (&expected, "linear-htdt-modified"));
+    assert_eq!(probe_rows(&splits, 1, &task.plan, Some(90), task.seed, None).unwrap(), expected);
+
+    let drawn = epoch_order(task.seed, 0, 90)[..40].iter().map(|&image| image as usize).collect();
+    task.train = crate::data::source::Picked::of(task.train.clone(), drawn);
+    let last = run(&task, None).courses[0].last();
+    let capped = probe_rows(&splits, 1, &task.plan, Some(40), task.seed, None).unwrap();
+    assert_eq!((capped.images, capped.top1, capped.top5), (40, last.top1, last.top5));
+}
+
+#[test]
+fn a_monitors_probe_ends_when_it_is_asked_to_and_where_its_loss_is_no_number() {
+    let (encoder, dir) = (encoder(), tempfile::tempdir().unwrap());
+    let task = task(&encoder, r#"{"protocol": "htdt", "lr": [1e38], "epochs": 9}"#, dir.path(), 2);
+    let (splits, stop) = (splits(&task), AtomicBool::new(true));
+    let error = probe_rows(&splits, 1, &task.plan, None, task.seed, Some(&stop)).unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Interrupted);
+    let error = probe_rows(&splits, 1, &task.plan, None, task.seed, None).unwrap_err();
+    assert!(crate::eval::features::is_not_finite(&error), "{error}");
 }
 
 #[test]

@@ -4,12 +4,16 @@
 //! Letters: n rows (one per image), d dimensions.
 
 pub mod flatness;
+pub mod histogram;
+pub mod lidar;
 pub mod pca;
 pub mod rank;
 pub mod spread;
 pub mod tsne;
 
 pub use flatness::{Flatness, FlatnessMeter};
+pub use histogram::Histogram;
+pub use lidar::lidar;
 pub use pca::{Pca, pca};
 pub use rank::rankme;
 pub use spread::{alignment, feature_std, uniformity};

@@ -9,13 +9,17 @@ use super::Rows;
 ///
 /// 0 for rows of zeros, NaN where a value is not finite.
 pub fn rankme(rows: &Rows) -> f64 {
+    effective_rank(&singular_values(rows))
+}
+
+/// exp of the entropy of `values` of at least 0, each as its share of their sum plus 1e-7; 0 where all are 0.
+pub(super) fn effective_rank(values: &[f64]) -> f64 {
     const EPSILON: f64 = 1e-7;
-    let sigma = singular_values(rows);
-    let sum: f64 = sigma.iter().sum();
+    let sum: f64 = values.iter().sum();
     if sum == 0.0 {
         return 0.0;
     }
-    let entropy: f64 = sigma.iter().map(|sigma| sigma / sum + EPSILON).map(|p| -p * p.ln()).sum();
+    let entropy: f64 = values.iter().map(|value| value / sum + EPSILON).map(|p| -p * p.ln()).sum();
     entropy.exp()
 }
 

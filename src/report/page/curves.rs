@@ -1,5 +1,7 @@
 //! What was logged while the runs trained.
 
+use serde_json::Value;
+
 use super::html::{Html, paragraph};
 use super::section::{Scene, Section, names};
 use crate::report::plot::figure::slug;
@@ -48,13 +50,15 @@ const TRAINING: [Curve; 9] = [
 ];
 
 #[rustfmt::skip]
-const MONITORS: [Curve; 5] = [
+const MONITORS: [Curve; 6] = [
     Curve { name: "feature-std", title: "Spread of the features", y: "standard deviation", event: "monitor", key: "feature_std",
         percent: false, zero: true, caption: "Standard deviation of the embedding over images; near 0 it has collapsed." },
     Curve { name: "rankme", title: "RankMe of the embedding", y: "effective rank", event: "monitor", key: "rankme",
         percent: false, zero: true, caption: "Effective rank of the embeddings (arXiv 2210.02885)." },
     Curve { name: "rankme-features", title: "RankMe of the features", y: "effective rank", event: "monitor", key: "rankme_features",
         percent: false, zero: true, caption: "Effective rank of the pooled features before the head." },
+    Curve { name: "lidar", title: "LiDAR of the embedding", y: "effective rank", event: "monitor", key: "lidar",
+        percent: false, zero: true, caption: "Effective rank of what tells images apart beyond what augmentation changes (arXiv 2312.04000)." },
     Curve { name: "alignment", title: "Alignment", y: "mean squared distance", event: "monitor", key: "alignment",
         percent: false, zero: true, caption: "Distance between two views of an image (arXiv 2005.10242); lower is better." },
     Curve { name: "uniformity", title: "Uniformity", y: "log of the mean potential", event: "monitor", key: "uniformity",
@@ -70,14 +74,15 @@ pub fn section(scene: &Scene) -> Section {
     if section.body.is_empty() {
         section.push(paragraph("No epoch and no step has been logged yet."));
     }
-    let monitors: Vec<Figure> = knn(scene).into_iter().chain(MONITORS.iter().filter_map(|curve| curve.draw(scene))).collect();
+    let accuracies = knn(scene).into_iter().chain(linear(scene));
+    let monitors: Vec<Figure> = accuracies.chain(MONITORS.iter().filter_map(|curve| curve.draw(scene))).collect();
     if !monitors.is_empty() {
         section.push(Html::text("While it trained").within("h3"));
         section.figures(monitors);
     }
     let without: Vec<&Run> = scene.runs.iter().filter(|run| run.metrics.of("monitor").next().is_none()).collect();
     if !without.is_empty() {
-        let fact = "Feature spread, RankMe, alignment and uniformity were not logged";
+        let fact = "Feature spread, RankMe, LiDAR, alignment and uniformity were not logged";
         section.push(
             Html::text(format!("{fact} by {}. Monitors are measured while a run trains.", names(&without)))
                 .within("p class=\"missing\""),
@@ -127,12 +132,18 @@ fn by_step(scene: &Scene) -> Option<Figure> {
     chart(scene, words, x, y, |run| run.metrics.curve("step", "step", "loss")).draw()
 }
 
-/// One chart for each protocol: accuracies of two protocols do not belong on one axis.
-fn knn(scene: &Scene) -> Vec<Figure> {
-    let protocol = |event: &serde_json::Value| event["protocol"].as_str().unwrap_or("knn").to_owned();
-    let mut protocols: Vec<String> = scene.runs.iter().flat_map(|run| run.metrics.of("knn").map(protocol)).collect();
+/// The protocols of all events of a kind that have one, each once.
+fn protocols(scene: &Scene, kind: &str, of: impl Fn(&Value) -> Option<String>) -> Vec<String> {
+    let mut protocols: Vec<String> = scene.runs.iter().flat_map(|run| run.metrics.of(kind).filter_map(&of)).collect();
     protocols.sort();
     protocols.dedup();
+    protocols
+}
+
+/// One chart for each protocol: accuracies of two protocols do not belong on one axis.
+fn knn(scene: &Scene) -> Vec<Figure> {
+    let protocol = |event: &Value| event["protocol"].as_str().unwrap_or("knn").to_owned();
+    let protocols = protocols(scene, "knn", |event| Some(protocol(event)));
     let draw = |wanted: &String| {
         let line = |run: &Run| {
             let events = run.metrics.of("knn").filter(|event| protocol(event) == *wanted);
@@ -144,4 +155,21 @@ fn knn(scene: &Scene) -> Vec<Figure> {
         chart(scene, words, Axis::new("epoch", Spread::Whole), Axis::new("top-1, %", Spread::Linear), line).draw()
     };
     protocols.iter().filter_map(draw).collect()
+}
+
+/// Top-1 and top-5 of the monitor's linear probe, two charts for each protocol.
+fn linear(scene: &Scene) -> Vec<Figure> {
+    let protocol = |event: &Value| event["linear"]["protocol"].as_str().map(str::to_owned);
+    let draw = |wanted: &String, key: &str, axis: &str| {
+        let line = |run: &Run| {
+            let events = run.metrics.of("monitor").filter(|event| protocol(event).as_ref() == Some(wanted));
+            points_of(events.filter_map(|event| Some((event["epoch"].as_f64()?, event["linear"][key].as_f64()?))))
+        };
+        let name = format!("curve-{}-{key}", slug(wanted));
+        let caption = format!("Linear probe of the features during training, protocol {wanted}.");
+        let words = [name.as_str(), "Linear accuracy", caption.as_str()];
+        chart(scene, words, Axis::new("epoch", Spread::Whole), Axis::new(axis, Spread::Linear), line).draw()
+    };
+    let both = |wanted: &String| [draw(wanted, "top1", "top-1, %"), draw(wanted, "top5", "top-5, %")];
+    protocols(scene, "monitor", protocol).iter().flat_map(both).flatten().collect()
 }

@@ -1,48 +1,93 @@
 //! Flattened predictions: the third figure of the paper.
 
+use serde_json::Value;
+
 use super::html::{Html, table};
 use super::section::{Scene, Section, digits};
+use crate::report::plot::figure::slug;
 use crate::report::plot::scale::Spread;
-use crate::report::plot::{Axis, Chart, Look, Series};
+use crate::report::plot::{Axis, Chart, Figure, Look, Series};
 use crate::report::run::Run;
-use crate::report::run::record::Record;
+use crate::report::run::record::numbers;
 
 /// Ranks that are drawn; more cannot be told apart on a logarithmic axis.
 const RANKS: usize = 150;
 
-/// Mean sorted softmax over rank, a line for each run, and the entropies.
+/// One line: the run, what was looked at, and what came out.
+type Entry<'a> = (&'a Run, Look, String, &'a Value);
+
+const HEAD: [&str; 8] =
+    ["Run", "Protocol or image", "Dimensions", "Images", "Entropy, nats", "At most", "Share", "Largest probability"];
+
+/// Mean sorted softmax over rank, a line for each run, the same of single images, and the entropies.
 pub fn section(scene: &Scene) -> Section {
     let mut section = Section::new("flatness", "Flattened predictions");
-    let records: Vec<(&Run, Look, &Record)> =
-        scene.iter().flat_map(|(run, look)| run.of_kind("flatness").map(move |record| (run, look, record))).collect();
-    if !records.is_empty() {
-        section.figures(chart(&records).draw());
-        let head = ["Run", "Protocol", "Dimensions", "Images", "Entropy, nats", "At most", "Share", "Largest probability"];
-        section.push(table("Entropies", &head, records.iter().map(|(run, _, record)| row(run, record))));
+    let means: Vec<Entry> = scene
+        .iter()
+        .flat_map(|(run, look)| run.of_kind("flatness").map(move |one| (run, look, one.protocol(), &one.value["result"])))
+        .collect();
+    let images = single_images(scene);
+    if !means.is_empty() || !images.is_empty() {
+        section.figures(mean_chart(&means).draw().into_iter().chain(images.iter().filter_map(image_chart)));
+        let all = means.iter().chain(images.iter().flatten());
+        section.push(table("Entropies", &HEAD, all.map(row)));
     }
     section.push(scene.missing("flatness", "measurement of how flat the predictions are"));
     section
 }
 
-fn chart(records: &[(&Run, Look, &Record)]) -> Chart {
-    let name = |run: &Run, record: &Record| {
-        let alone = run.of_kind("flatness").count() == 1;
-        if alone { run.name.clone() } else { format!("{}, {}", run.name, record.name()) }
+/// The single images that were measured, by name in the order in which they come up, each with the runs that saw it.
+fn single_images<'a>(scene: &Scene<'a>) -> Vec<Vec<Entry<'a>>> {
+    let mut images: Vec<Vec<Entry>> = Vec::new();
+    for (run, look) in scene.iter() {
+        for value in
+            run.of_kind("flatness_image").flat_map(|record| record.value["result"]["images"].as_array().into_iter().flatten())
+        {
+            let Some(name) = value["name"].as_str() else { continue };
+            let entry = (run, look, name.to_owned(), value);
+            let same = |other: &Value| ["name", "digest"].iter().all(|key| other[*key] == value[*key]);
+            match images.iter_mut().find(|entries| same(entries[0].3)) {
+                // Two calls gave the same encoder the same image.
+                Some(entries) if entries.iter().any(|known| std::ptr::eq(known.0, run)) => {}
+                Some(entries) => entries.push(entry),
+                None => images.push(vec![entry]),
+            }
+        }
+    }
+    images
+}
+
+fn mean_chart(entries: &[Entry]) -> Chart {
+    let name = |(run, _, protocol, _): &Entry| {
+        let alone = entries.iter().filter(|other| std::ptr::eq(other.0, *run)).count() == 1;
+        if alone { run.name.clone() } else { format!("{}, {protocol}", run.name) }
     };
-    let series = |(run, look, record): &(&Run, Look, &Record)| Series {
-        name: name(run, record),
-        look: *look,
-        line: by_rank(&record.numbers("mean_sorted")),
+    let caption = "Softmax over the pooled features of an image, sorted and averaged over images. A flatter line is a less confident encoder.";
+    chart(["flatness", "Sorted probabilities", caption, "mean probability"], entries, name)
+}
+
+fn image_chart(entries: &Vec<Entry>) -> Option<Figure> {
+    let file = &entries[0].2;
+    let short = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let (name, title) = (format!("flatness-{}", slug(short)), format!("Sorted probabilities of {short}"));
+    let caption = format!("Softmax over the pooled features of the image {file}, sorted.");
+    chart([&name, &title, &caption, "probability"], entries, |entry| entry.0.name.clone()).draw()
+}
+
+fn chart([name, title, caption, y]: [&str; 4], entries: &[Entry], line: impl Fn(&Entry) -> String) -> Chart {
+    let series = |entry: &Entry| Series {
+        name: line(entry),
+        look: entry.1,
+        line: by_rank(&numbers(&entry.3["mean_sorted"])),
         marks: Vec::new(),
     };
     Chart {
-        name: "flatness".into(),
-        title: "Sorted probabilities".into(),
-        caption: "Softmax over the pooled features of an image, sorted and averaged over images. A flatter line is a less confident encoder."
-            .into(),
+        name: name.into(),
+        title: title.into(),
+        caption: caption.into(),
         x: Axis::new("rank", Spread::Log),
-        y: Axis::new("mean probability", Spread::Log),
-        series: records.iter().map(series).collect(),
+        y: Axis::new(y, Spread::Log),
+        series: entries.iter().map(series).collect(),
     }
 }
 
@@ -55,13 +100,13 @@ fn by_rank(sorted: &[f64]) -> Vec<(f64, f64)> {
     ranks.into_iter().map(|rank| ((rank + 1) as f64, sorted[rank])).collect()
 }
 
-fn row(run: &Run, record: &Record) -> Vec<Html> {
-    let number = |key: &str| record.number(&format!("/result/{key}"));
+fn row((run, _, what, result): &Entry) -> Vec<Html> {
+    let number = |key: &str| result[key].as_f64();
     let text = |value: Option<f64>, count: i32| Html::text(value.map_or_else(|| "–".into(), |value| digits(value, count)));
     let share = number("entropy").zip(number("entropy_max")).map(|(entropy, most)| format!("{:.1} %", entropy / most * 100.0));
     vec![
         Html::text(&run.name),
-        Html::text(record.protocol()),
+        Html::text(what),
         text(number("width"), 1),
         text(number("images"), 1),
         text(number("entropy"), 4),

@@ -93,8 +93,17 @@ fn knn(run: &Run) -> Html {
     }
 }
 
+/// The records; without any, the probe of the run's own monitor.
 fn linear(run: &Run) -> Html {
-    records(run, "linear")
+    let number = |key: &str| run.result(&format!("/linear/{key}"));
+    match number("top1").filter(|_| run.of_kind("linear").next().is_none()) {
+        Some(top1) => {
+            let protocol = run.summary["linear"]["protocol"].as_str().unwrap_or("linear");
+            let images = number("images").map_or_else(String::new, |images| format!(", {images} images"));
+            noted(percent(Some(top1)), format!("{protocol}, monitored{images}"))
+        }
+        None => records(run, "linear"),
+    }
 }
 
 /// The highest layer of each protocol but the embedding; the others are in the figures by layer and in the table of all results.

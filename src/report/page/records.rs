@@ -70,7 +70,9 @@ fn result(record: &Record) -> Html {
     lines.extend(number("lr").map(|lr| format!("learning rate {lr}")));
     lines.extend(number("labels").map(|labels| format!("{labels} labels")));
     lines.extend(number("entropy").map(|entropy| format!("entropy {} nats", digits(entropy, 4))));
-    lines.extend(number("images").map(|images| format!("{} images", digits(images, 1))));
+    let listed = |key: &str| record.value["result"][key].as_array().map(|list| list.len() as f64);
+    lines.extend(number("images").or(listed("images")).map(|images| format!("{} images", digits(images, 1))));
+    lines.extend(listed("layers").map(|layers| format!("{layers} layers")));
     if lines.is_empty() {
         lines.push("–".into());
     }
@@ -121,7 +123,7 @@ fn made((run, record): &(&Run, &Record)) -> Vec<Html> {
     ]
 }
 
-/// Accuracy of the linear probes over their epochs, a chart for each protocol.
+/// Accuracies of the linear probes over their epochs, a chart of the top-1 and one of the top-5 for each protocol.
 fn curves(scene: &Scene) -> Vec<Figure> {
     let mut protocols = BTreeMap::<String, Vec<(&Run, Look, &Record)>>::new();
     for (run, look) in scene.iter() {
@@ -129,22 +131,26 @@ fn curves(scene: &Scene) -> Vec<Figure> {
             protocols.entry(record.protocol()).or_default().push((run, look, record));
         }
     }
+    let accuracies = [("top1", "top-1, %"), ("top5", "top-5, %")];
+    protocols.iter().flat_map(|(protocol, records)| accuracies.map(|which| curve(protocol, records, which))).flatten().collect()
+}
+
+/// One accuracy, `key` of the points of a record's curve, of the probes of one protocol.
+fn curve(protocol: &str, records: &[(&Run, Look, &Record)], (key, axis): (&str, &str)) -> Option<Figure> {
     let series = |(run, look, record): &(&Run, Look, &Record)| {
         let curve = record.value["result"]["curve"].as_array().map_or(&[][..], Vec::as_slice);
-        Series { name: run.name.clone(), look: *look, line: points(curve.iter(), "epoch", "top1"), marks: Vec::new() }
+        Series { name: run.name.clone(), look: *look, line: points(curve.iter(), "epoch", key), marks: Vec::new() }
     };
-    let draw = |(protocol, records): (&String, &Vec<(&Run, Look, &Record)>)| {
-        let chart = Chart {
-            name: format!("probe-{}", records[0].2.slug()),
-            title: "Linear probe".into(),
-            caption: format!("Accuracy while the probe trains, protocol {protocol}."),
-            x: Axis::new("epoch of the probe", Spread::Whole),
-            y: Axis::new("top-1, %", Spread::Linear),
-            series: records.iter().map(series).filter(|series| series.line.len() > 1).collect(),
-        };
-        chart.draw()
+    let name = if key == "top1" { String::new() } else { format!("-{key}") };
+    let chart = Chart {
+        name: format!("probe-{}{name}", records[0].2.slug()),
+        title: "Linear probe".into(),
+        caption: format!("Accuracy while the probe trains, protocol {protocol}."),
+        x: Axis::new("epoch of the probe", Spread::Whole),
+        y: Axis::new(axis, Spread::Linear),
+        series: records.iter().map(series).filter(|series| series.line.len() > 1).collect(),
     };
-    protocols.iter().filter_map(draw).collect()
+    chart.draw()
 }
 
 /// The leaves of a value with their dotted keys.

@@ -43,7 +43,7 @@ pub fn read_folder(folder: &Path, notices: &mut Vec<String>) -> Result<Vec<Recor
 }
 
 impl Record {
-    /// `knn`, `linear`, `finetune`, `flatness`, `map`, or what a later version adds.
+    /// `knn`, `linear`, `finetune`, `flatness`, `flatness_image`, `weights`, `map`, or what a later version adds.
     pub fn kind(&self) -> &str {
         self.value["kind"].as_str().unwrap_or_default()
     }
@@ -76,8 +76,7 @@ impl Record {
 
     /// Numbers of the result; what is no number becomes NaN.
     pub fn numbers(&self, key: &str) -> Vec<f64> {
-        let list = self.value["result"][key].as_array().map_or(&[][..], Vec::as_slice);
-        list.iter().map(number).collect()
+        numbers(&self.value["result"][key])
     }
 
     /// Points of the result.
@@ -124,6 +123,8 @@ impl Record {
             words.push(format!("settings {:04x}", self.settings_hash()));
         }
         words.extend(self.number("/protocol/fraction").map(|share| format!("{} % of the labels", (share * 1e4).round() / 1e2)));
+        let list = self.value["protocol"]["labels_file"].as_str().map(Path::new).and_then(Path::file_name);
+        words.extend(list.map(|file| format!("labels of {}", file.to_string_lossy())));
         if self.value["data"]["transfer"] == true {
             words.extend(self.value["data"]["test"].as_str().map(|data| format!("on {data}")));
         }
@@ -151,6 +152,11 @@ impl Record {
         let data = if data["transfer"] == true { data["test"].as_str() } else { None };
         super::super::plot::figure::slug(&format!("{tag}{layer} {}", data.unwrap_or_default()))
     }
+}
+
+/// The numbers of a list; what is no number becomes NaN, and what is no list has none.
+pub fn numbers(list: &Value) -> Vec<f64> {
+    list.as_array().map_or(&[][..], Vec::as_slice).iter().map(number).collect()
 }
 
 /// A number that can be drawn; NaN for all else.
@@ -194,6 +200,9 @@ mod tests {
         };
         assert_eq!(of("layer", json!(2)), changed.across_layers());
         assert_ne!(of("batch", json!(32)), changed.across_layers(), "another setting is another protocol");
+        let listed =
+            record(json!({ "kind": "finetune", "protocol": { "tag": "finetune-swav", "labels_file": "lists/1percent.txt" } }));
+        assert_eq!(listed.protocol(), "finetune-swav, labels of 1percent.txt");
         let counted = record(json!({ "kind": "knn", "data": { "train_images": 50, "test_images": 10 } }));
         assert_eq!(counted.protocol(), "knn, 50 + 10 images");
         let huge = record(json!({ "kind": "map", "result": { "pca": [[1e308, 2.0]], "mean_sorted": [1e200, 1.0] } }));

@@ -54,6 +54,9 @@ pub struct State {
     /// The best kNN result of a monitored epoch so far.
     #[serde(default)]
     pub best: Option<Best>,
+    /// The best result of a monitored epoch's linear probe so far.
+    #[serde(default)]
+    pub best_linear: Option<Best>,
     /// Steps up to which the encoder was looked at where that was due; checkpoints of older programs do not say.
     #[serde(default)]
     pub watched: Option<u64>,
@@ -82,6 +85,7 @@ impl State {
             run: Totals::default(),
             epoch_run: Totals::default(),
             best: None,
+            best_linear: None,
             watched: Some(0),
             collapsed: false,
         }
@@ -191,7 +195,9 @@ mod tests {
     fn a_state_without_monitors_is_read() {
         let mut value = serde_json::to_value(State { best: Some(Best { top1: 51.0, epoch: 3, step: None }), ..state() }).unwrap();
         let object = value.as_object_mut().unwrap();
-        assert!(object.remove("best").is_some() && object.remove("collapsed").is_some());
+        for key in ["best", "best_linear", "collapsed"] {
+            assert!(object.remove(key).is_some(), "{key}");
+        }
         assert_eq!(parse(&value).unwrap(), state());
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Result;
+use crate::eval::linear::Probed;
 use crate::method::{POSITIVE, POSITIVE_SCORE};
 use crate::time::duration;
 use crate::train::events::{Event, Outcome, Sink};
@@ -161,11 +162,14 @@ fn text(event: &Event, epochs: u64) -> String {
         Event::Knn { epoch, protocol, k, top1, best, wall_s, .. } => {
             format!("{protocol} (k {k}) after epoch {epoch}: {:.2} % top-1, best {:.2} %, {}", top1, best, duration(*wall_s))
         }
-        Event::Monitor { epoch, feature_std, rankme, rankme_features, alignment, uniformity, wall_s, .. } => format!(
-            "monitor after epoch {epoch}: feature std {feature_std:.4}, RankMe {rankme:.1} (features {rankme_features:.1}), \
-             alignment {alignment:.3}, uniformity {uniformity:.2}, {}",
-            duration(*wall_s)
-        ),
+        Event::Monitor { epoch, feature_std, rankme, rankme_features, lidar, alignment, uniformity, linear, wall_s, .. } => {
+            format!(
+                "monitor after epoch {epoch}: feature std {feature_std:.4}, RankMe {rankme:.1} (features {rankme_features:.1}), LiDAR {lidar:.1}, \
+             alignment {alignment:.3}, uniformity {uniformity:.2}, {}{}",
+                linear.as_ref().map_or_else(String::new, probed),
+                duration(*wall_s)
+            )
+        }
         Event::End { outcome, step, loss, wall_s, images_per_s, .. } => {
             let (took, rate) = (duration(*wall_s), rate(*images_per_s));
             match outcome {
@@ -175,6 +179,11 @@ fn text(event: &Event, epochs: u64) -> String {
             }
         }
     }
+}
+
+/// `linear-htdt 85.10 % top-1, 99.20 % top-5, `
+fn probed(linear: &Probed) -> String {
+    format!("{} {:.2} % top-1, {:.2} % top-5, ", linear.protocol, linear.top1, linear.top5)
 }
 
 /// The first signal, if the method has one, with room behind it.

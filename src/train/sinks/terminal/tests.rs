@@ -97,8 +97,10 @@ fn lines_tell_the_run() {
         feature_std: 0.0871,
         rankme: 65.21,
         rankme_features: 30.96,
+        lidar: 41.25,
         alignment: 0.3125,
         uniformity: -2.871,
+        linear: Some(Probed { protocol: "linear-htdt".to_owned(), layer: 6, images: 50_000, top1: 85.104, top5: 99.2 }),
         wall_s: 1.5,
     };
     let epoch = Event::Epoch {
@@ -123,7 +125,7 @@ moco with mixture im on flex
   work     50,000 images, 200 epochs, 19,600 steps, 11,173,962 parameters
 step 9/19600  epoch 1/200  loss 6.5000  pos 0.012  1,234 img/s  wait 3%  ETA 1h02m
 epoch 3/200  loss 6.0000  pos 0.020  lr 6.000e-2  9.5 img/s  wait 0%  1m05s
-monitor after epoch 3: feature std 0.0871, RankMe 65.2 (features 31.0), alignment 0.312, uniformity -2.87, 1.5s
+monitor after epoch 3: feature std 0.0871, RankMe 65.2 (features 31.0), LiDAR 41.2, alignment 0.312, uniformity -2.87, linear-htdt 85.10 % top-1, 99.20 % top-5, 1.5s
 knn-unmix (k 200) after epoch 3: 89.11 % top-1, best 90.00 %, 2.0s
 checkpoint of step 9: runs/a/checkpoint (3.0 MiB, 0.5s)
 warning: slow
