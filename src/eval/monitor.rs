@@ -83,7 +83,7 @@ pub struct Monitored {
     pub rankme: f64,
     /// The same of the features before the head, as unit rows.
     pub rankme_features: f64,
-    /// See [`lidar`]; embeddings of ten augmented views.
+    /// See [`lidar()`]; embeddings of ten augmented views.
     pub lidar: f64,
     /// See [`alignment`]; embeddings of the first two of them.
     pub alignment: f64,
