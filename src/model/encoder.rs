@@ -59,24 +59,15 @@ impl Encoder {
     /// # Shapes
     /// - `batches` `[n, c, h, w]` each; embeddings `[n, d]`, unit rows
     pub fn embed_together(&self, batches: Vec<Tensor<4>>, shards: usize) -> Vec<(Tensor<2>, Vec<BatchStats>)> {
-        let (features, stats): (Vec<_>, Vec<_>) = self.features_together(batches, shards).into_iter().unzip();
-        let unit = |(rows, head): (Tensor<2>, Vec<BatchStats>)| (unit_rows(rows), head);
         if !self.fc.has_norms() {
-            // Rows are independent: the head reads its weights once for all.
-            let [n, _] = features[0].dims();
-            let (rows, _) = unit(self.project(Tensor::cat(features, 0)));
-            let [_, d] = rows.dims();
-            return stats
-                .into_iter()
-                .enumerate()
-                .map(|(at, stats)| (rows.clone().slice([at * n..(at + 1) * n, 0..d]), stats))
-                .collect();
+            // Rows are independent: the head takes those of all batches as they come.
+            return self.together(batches, shards, |x, pass| self.embed(x, pass));
         }
         let project = |(features, stats): (Tensor<2>, Vec<BatchStats>)| {
-            let (rows, head) = unit(self.project(features));
-            (rows, [stats, head].concat())
+            let (rows, head) = self.project(features);
+            (unit_rows(rows), [stats, head].concat())
         };
-        features.into_iter().zip(stats).map(project).collect()
+        self.features_together(batches, shards).into_iter().map(project).collect()
     }
 
     /// The features of several batches of equal shape, each of which is one of `shards` equal parts of its own batch, and what the backbone's norms
@@ -86,18 +77,28 @@ impl Encoder {
     /// # Shapes
     /// - `batches` `[n, c, h, w]` each; features `[n, f]`
     pub fn features_together(&self, batches: Vec<Tensor<4>>, shards: usize) -> Vec<(Tensor<2>, Vec<BatchStats>)> {
+        self.together(batches, shards, |x, pass| self.features(x, pass))
+    }
+
+    /// Rows of all batches by one forward, whose groups alternate.
+    fn together(
+        &self,
+        batches: Vec<Tensor<4>>,
+        shards: usize,
+        rows: impl Fn(Tensor<4>, &mut Pass) -> Tensor<2>,
+    ) -> Vec<(Tensor<2>, Vec<BatchStats>)> {
         let (forwards, splits, [n, c, h, w]) = (batches.len(), self.backbone.splits(shards), batches[0].dims());
         let mut pass = Pass::together(forwards, shards);
         if let [only] = batches.as_slice() {
-            return vec![(self.features(only.clone(), &mut pass), pass.into_stats())];
+            return vec![(rows(only.clone(), &mut pass), pass.into_stats())];
         }
         // Image i of a batch belongs to its group i mod splits: groups of all batches alternate.
-        let rows = |batch: Tensor<4>| batch.reshape([n / splits, splits, c * h * w]);
-        let all: Tensor<3> = Tensor::cat(batches.into_iter().map(rows).collect(), 1);
-        let rows = self.features(all.reshape([forwards * n, c, h, w]), &mut pass);
-        let [_, f] = rows.dims();
-        let rows: Tensor<3> = rows.reshape([n / splits, forwards * splits, f]);
-        let of = |forward: usize| rows.clone().narrow(1, forward * splits, splits).reshape([n, f]);
+        let groups = |batch: Tensor<4>| batch.reshape([n / splits, splits, c * h * w]);
+        let all: Tensor<3> = Tensor::cat(batches.into_iter().map(groups).collect(), 1);
+        let rows = rows(all.reshape([forwards * n, c, h, w]), &mut pass);
+        let [_, d] = rows.dims();
+        let rows: Tensor<3> = rows.reshape([n / splits, forwards * splits, d]);
+        let of = |forward: usize| rows.clone().narrow(1, forward * splits, splits).reshape([n, d]);
         (0..forwards).map(of).zip(pass.into_each()).collect()
     }
 
