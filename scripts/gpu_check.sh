@@ -226,14 +226,14 @@ part_host() {
   done
 }
 
-# train SECONDS OUT EPOCHS: a training by $config.
+# train SECONDS OUT SCHEDULE: a training by $config, SCHEDULE being a setting that says how long.
 train() {
   local source more=() setting
   source=$("$python" -c 'import json, os, sys
 root = os.path.realpath(sys.argv[1])
 print(json.dumps({"name": "folder" if os.path.isdir(root + "/train") else "cifar10", "root": root}))' "$DATA")
   for setting in ${SET:-}; do more+=(--set "$setting"); done
-  timed "$1" "$unmix" pretrain --config "$config" --device "$device" --out "$2" --set data.source="$source" --set schedule.epochs="$3" \
+  timed "$1" "$unmix" pretrain --config "$config" --device "$device" --out "$2" --set data.source="$source" --set "$3" \
     --set eval.monitor.every_epochs=null "${more[@]}" || true
 }
 
@@ -246,7 +246,7 @@ part_train() {
   fi
   epochs=${EPOCHS:-}
   if [ -z "$epochs" ]; then
-    SIGNAL=INT train $((TRAIN_S_ALL / 3)) "$work/first" 1
+    SIGNAL=INT train $((TRAIN_S_ALL / 3)) "$work/first" schedule.epochs=1
     summary "$work/first"
     record train what="one epoch, to see how many fit" config="$config"
     [ "$status" = ok ] || return 0
@@ -255,10 +255,15 @@ part_train() {
     epochs=$("$python" -c 'import json, sys
 print(max(1, int(0.8 * float(sys.argv[2]) / max(json.load(open(sys.argv[1]))["wall_s"], 0.1))))' "$work/first/summary.json" "$rest")
   fi
-  SIGNAL=INT train "$TRAIN_S_ALL" "$run" "$epochs"
+  SIGNAL=INT train "$TRAIN_S_ALL" "$run" schedule.epochs="$epochs"
   summary "$run"
   record train what="the training" config="$config" epochs_planned="$epochs"
   if [ -e "$run/metrics.jsonl" ]; then cp "$run/metrics.jsonl" "$out/train-metrics.jsonl"; fi
+}
+
+# The published schedules are of hundreds of epochs: warm-up and milestones of a short run are left out.
+cosine() {
+  echo "schedule={\"epochs\": $1, \"per_step\": true}"
 }
 
 # --- family: another method without a mixture and with Un-Mix, as many epochs of each as fit into half of the time with Un-Mix, which takes longer.
@@ -271,7 +276,7 @@ part_family() {
   config=configs/cifar10-$method-unmix.json
   epochs=${EPOCHS:-}
   if [ -z "$epochs" ]; then
-    SIGNAL=INT train $((half / 2)) "$work/family-first" 1
+    SIGNAL=INT train $((half / 2)) "$work/family-first" "$(cosine 1)"
     summary "$work/family-first"
     record family what="one epoch, to see how many fit" config="$config"
     [ "$status" = ok ] || return 0
@@ -281,7 +286,7 @@ print(max(1, int(0.8 * (float(sys.argv[2]) - took / 2) / took)))' "$work/family-
   fi
   for mixture in none unmix; do
     config=configs/cifar10-$method-$mixture.json
-    SIGNAL=INT train "$half" "$work/family-$mixture" "$epochs"
+    SIGNAL=INT train "$half" "$work/family-$mixture" "$(cosine "$epochs")"
     summary "$work/family-$mixture"
     record family what="the training" config="$config" epochs_planned="$epochs"
   done
